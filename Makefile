@@ -1,0 +1,53 @@
+# make demo    set up, then run the whole story and say where the report is
+# make test    lint, types, import rules and tests
+# make venv    only set up; .venv/bin/ullage is then the command
+#
+# PIP_ARGS passes through to pip, e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# TORCH=cuda asks for the CUDA build.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP_ARGS ?=
+TORCH ?= cpu
+OUT ?= demo
+READY := $(VENV)/.ready
+
+.PHONY: venv demo test lint test-slow benchmark clean
+
+venv: $(READY)
+
+$(READY): pyproject.toml tools/install_torch.py
+	@echo "[1/4] virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Ullage needs Python 3.11 or newer; set PYTHON=")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "[2/4] pip"
+	@$(PIP) install --quiet --upgrade pip
+	@echo "[3/4] torch ($(TORCH) build, about 200 MB for the CPU)"
+	@$(BIN)/python tools/install_torch.py $(TORCH) $(PIP_ARGS)
+	@echo "[4/4] ullage and what it needs (a minute or so)"
+	@$(PIP) install --quiet $(PIP_ARGS) --editable '.[all]' --group dev
+	@touch $(READY)
+	@echo "ready: $(BIN)/ullage --help"
+
+demo: venv
+	@$(BIN)/ullage demo --out $(OUT)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: venv
+	$(BIN)/python -m pytest -m slow
+
+benchmark: venv
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

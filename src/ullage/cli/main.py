@@ -1,0 +1,125 @@
+"""The command line: which command lives in which file, and what an error looks like.
+
+Nothing is imported before it is needed: `ullage --help` reads the table below and no room, so it
+answers at once although some commands bring torch along.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ullage import __version__
+from ullage.errors import ExitCode, UllageError
+from ullage.model import instruction_set
+
+INTERRUPTED = 130
+SUMMARY = "Verify that an AI server does only the inference it declares, and say how sure one can be."
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's function is (`module:function`) and its line in the overview."""
+
+    target: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("demo:demo", "The whole story on the built-in model: five servers, audited."),
+    "serve": Command("serve:serve", "Serve a model behind an OpenAI-compatible API (the embedded server)."),
+    "tap": Command("tap:tap", "Put the trusted gateway, with its log, in front of a server."),
+    "audit": Command("audit:audit", "Recompute a sample of a log and sign a verdict."),
+    "replay": Command("replay:replay", "Reproduce one answer from its record."),
+}
+GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
+    "keys": (
+        "Make the keys of a tap and of a verifier.",
+        {"init": Command("keys:init", "Create a directory of keys.")},
+    ),
+    "log": (
+        "Verify, read and prove what a tap recorded.",
+        {
+            "verify": Command("log:verify", "Check a log against its signed checkpoint."),
+            "show": Command("log:show", "Print records."),
+            "prove": Command("log:prove", "Prove that a record is in the log."),
+        },
+    ),
+    "redteam": (
+        "Servers that cheat, and what they get away with.",
+        {
+            "serve": Command("redteam:serve_adversary", "Serve a cheating model behind the same API."),
+            "recover": Command("redteam:recover", "Decode what a payload server hid in a log."),
+        },
+    ),
+}
+
+
+def overview(name: str, summary: str, entries: Mapping[str, str]) -> str:
+    """The text of `--help` for ullage itself or for one group."""
+    width = max(map(len, entries)) + 2
+    lines = [f"Usage: {name} COMMAND [ARGS]...", "", f"  {summary}", "", "Commands:"]
+    lines += [f"  {command:<{width}}{text}" for command, text in entries.items()]
+    lines += ["", f"`{name} COMMAND --help` says more about one of them."]
+    return "\n".join(lines) + "\n"
+
+
+def _top_entries() -> dict[str, str]:
+    entries = {name: command.summary for name, command in COMMANDS.items()}
+    entries |= {name: f"{summary} ({', '.join(group)})" for name, (summary, group) in GROUPS.items()}
+    return entries
+
+
+def _find(arguments: list[str]) -> tuple[str, Command, list[str]] | int:
+    """The command that the arguments name, or the exit code after printing help or a complaint."""
+    name, summary, table, rest = "ullage", SUMMARY, COMMANDS, arguments
+    if rest and rest[0] in GROUPS:
+        name = f"ullage {rest[0]}"
+        summary, table = GROUPS[rest[0]]
+        rest = rest[1:]
+    if table is COMMANDS:
+        entries = _top_entries()
+    else:
+        entries = {key: entry.summary for key, entry in table.items()}
+    if not rest or rest[0] in ("--help", "-h", "help"):
+        sys.stdout.write(overview(name, summary, entries))
+        return ExitCode.PASS if rest else ExitCode.USAGE
+    if rest[0] == "--version":
+        sys.stdout.write(f"ullage {__version__}\n")
+        return ExitCode.PASS
+    if rest[0] not in table:
+        sys.stderr.write(f"{name}: there is no command '{rest[0]}'; `{name} --help` lists them.\n")
+        return ExitCode.USAGE
+    return f"{name} {rest[0]}", table[rest[0]], rest[1:]
+
+
+def _call(name: str, command: Command, arguments: list[str]) -> int:
+    import typer
+
+    module_name, function_name = command.target.split(":")
+    module = importlib.import_module(f"ullage.cli.{module_name}")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(getattr(module, function_name))
+    result = typer.main.get_command(app).main(args=arguments, prog_name=name, standalone_mode=True)
+    return int(result) if isinstance(result, int) else ExitCode.PASS
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point. Every error that we raise on purpose is one sentence and its exit code."""
+    instruction_set.pin()
+    try:
+        found = _find(sys.argv[1:] if arguments is None else arguments)
+        code = found if isinstance(found, int) else _call(*found)
+    except UllageError as error:
+        sys.stderr.write(f"ullage: {error}\n")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("ullage: interrupted\n")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.PASS
+    sys.exit(int(code))
