@@ -1,0 +1,28 @@
+"""`ullage keys`: folders of keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ullage.log.keys import Role, create_keys
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="Folder for the keys; made if it is not there.")],
+    role: Annotated[Role, typer.Option(help="Whose keys to make.")] = Role.ALL,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the signing keys, a URL without its scheme by custom; random by default."),
+    ] = None,
+) -> None:
+    """Create a directory of keys.
+
+    The tap's: log.key, seed.key, seal.key. The verifier's: verdict.key, selection.key. Hand out the .pub
+    files and nothing else. Existing keys are never overwritten.
+    """
+    for file in create_keys(directory, role, name):
+        secret = "" if file.suffix == ".pub" else "   secret, mode 0600"
+        typer.echo(f"{file}{secret}")

@@ -1,0 +1,147 @@
+"""Key directories: which keys the tap and the verifier hold, and how their files look.
+
+The files are specified in `docs/formats/keys.md`. Secret files belong to their user alone (mode 0600);
+anything else is refused, and no secret is ever part of a message or of a `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from ullage.errors import FaultError, MalformedError, UsageError
+from ullage.log.files import read_limited, sync_directory, write_new
+from ullage.log.signed_note import NoteSigner, NoteVerifier, decode_base64, encode_base64
+
+SECRET_BYTES = 32
+_MAX_KEY_FILE = 1024
+
+
+class Role(StrEnum):
+    """Whose keys a directory holds."""
+
+    TAP = "tap"
+    VERIFIER = "verifier"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class TapKeys:
+    """What the tap holds: it signs checkpoints, issues seeds, and wraps the keys of sealed payloads."""
+
+    log: NoteSigner
+    seed: bytes = field(repr=False)
+    seal: bytes = field(repr=False)
+
+    def new_log_id(self) -> str:
+        """A fresh name for a log of this tap: `<key name>/<16 hex digits>`."""
+        return f"{self.log.name}/{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True)
+class VerifierKeys:
+    """What the verifier holds: it signs verdicts, and draws the records that are audited."""
+
+    verdict: NoteSigner
+    selection: bytes = field(repr=False)
+
+
+def create_keys(directory: Path, role: Role = Role.ALL, name: str | None = None) -> tuple[Path, ...]:
+    """Make the keys of `role` in `directory` (mode 0700) and return the files.
+
+    `name` names the signing keys in notes, a URL without its scheme by custom; a random one otherwise.
+    Never overwrites: raises UsageError when one of the files is there already.
+    """
+    chosen = f"ullage.invalid/{secrets.token_hex(8)}" if name is None else name
+    contents: dict[str, str] = {}
+    if role in (Role.TAP, Role.ALL):
+        contents |= _signing_files("log", chosen)
+        contents |= {f"{kind}.key": _secret_text(kind) for kind in ("seed", "seal")}
+    if role in (Role.VERIFIER, Role.ALL):
+        contents |= _signing_files("verdict", f"{chosen}/verdict" if role is Role.ALL else chosen)
+        contents |= {"selection.key": _secret_text("selection")}
+    present = [file for file in contents if (directory / file).exists()]
+    if present:
+        raise UsageError(
+            f"{directory} already holds {', '.join(present)}; keys are never overwritten; choose another."
+        )
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file, text in contents.items():
+            write_new(directory / file, text.encode(), 0o644 if file.endswith(".pub") else 0o600)
+        sync_directory(directory)
+    except OSError as error:
+        raise FaultError(f"The keys cannot be written to {directory}: {error.strerror}.") from error
+    return tuple(directory / file for file in contents)
+
+
+def load_tap_keys(directory: Path) -> TapKeys:
+    """Read `log.key`, `seed.key`, `seal.key`. Raises UsageError, MalformedError."""
+    return TapKeys(
+        _load_signer(directory / "log.key"),
+        _load_secret(directory / "seed.key", "seed"),
+        _load_secret(directory / "seal.key", "seal"),
+    )
+
+
+def load_verifier_keys(directory: Path) -> VerifierKeys:
+    """Read `verdict.key` and `selection.key`. Raises UsageError, MalformedError."""
+    return VerifierKeys(
+        _load_signer(directory / "verdict.key"), _load_secret(directory / "selection.key", "selection")
+    )
+
+
+def load_verifier(path: Path) -> NoteVerifier:
+    """Read a public key, `log.pub` or `verdict.pub`. Raises UsageError, MalformedError."""
+    return NoteVerifier.parse(_read_line(path, read_limited(path, _MAX_KEY_FILE)))
+
+
+def _signing_files(kind: str, name: str) -> dict[str, str]:
+    signer = NoteSigner(name, secrets.token_bytes(SECRET_BYTES))
+    return {f"{kind}.key": f"{signer.private_text()}\n", f"{kind}.pub": f"{signer.verifier}\n"}
+
+
+def _secret_text(kind: str) -> str:
+    return f"ullage-{kind}-key-v1 {encode_base64(secrets.token_bytes(SECRET_BYTES))}\n"
+
+
+def _load_signer(path: Path) -> NoteSigner:
+    return NoteSigner.parse(_read_secret_line(path))
+
+
+def _load_secret(path: Path, kind: str) -> bytes:
+    label, _, encoded = _read_secret_line(path).partition(" ")
+    value = decode_base64(encoded)
+    if label != f"ullage-{kind}-key-v1" or value is None or len(value) != SECRET_BYTES:
+        raise MalformedError(f"{path} does not hold a key of the kind '{kind}'.")
+    return value
+
+
+def _read_secret_line(path: Path) -> str:
+    """One line of a file that only its owner may touch."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(
+            f"The key {path} cannot be read ({error.strerror}); `ullage keys init` makes a folder of keys."
+        ) from error
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise UsageError(f"The key {path} is not a file of the user who runs this; it is not used.")
+        if status.st_mode & 0o077:
+            raise UsageError(
+                f"The key {path} can be read by others; `chmod 600 {path}` and think of replacing it."
+            )
+        return _read_line(path, file.read(_MAX_KEY_FILE + 1))
+
+
+def _read_line(path: Path, data: bytes) -> str:
+    text = data.decode("utf-8", "replace")
+    if len(data) > _MAX_KEY_FILE or not text.endswith("\n") or text.count("\n") != 1:
+        raise MalformedError(f"{path} does not hold one line with a key.")
+    return text[:-1]

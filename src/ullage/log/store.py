@@ -1,0 +1,8 @@
+"""The log on disk, under one name: who writes it and who reads it."""
+
+from __future__ import annotations
+
+from ullage.log.reader import LogReader
+from ullage.log.writer import CheckpointPolicy, LogWriter, Recovery
+
+__all__ = ["CheckpointPolicy", "LogReader", "LogWriter", "Recovery"]
