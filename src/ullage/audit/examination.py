@@ -1,0 +1,181 @@
+"""Select records of a verified log and recompute them; no judgement yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ullage.audit.envelope import Sample
+from ullage.audit.evidence import AuditedRecord, TokenScores
+from ullage.audit.finish import check_finish
+from ullage.audit.recompute import check_tokens, recompute
+from ullage.audit.selection import draw_uniform, find_window, window_key, window_of_log
+from ullage.errors import UsageError
+from ullage.log.checkpoint import Checkpoint
+from ullage.log.reader import LogReader
+from ullage.log.record import HeaderPart, Record
+from ullage.model.identity import identify
+from ullage.sampling.profiles import get_profile
+
+if TYPE_CHECKING:
+    from ullage.model.reference import Reference
+
+_OUTSIDE_SOURCES = ("client", "released")
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much of it is done, and how much there is (0 when unknown)."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The audited records, how they were drawn, what they were held against."""
+
+    sample: Sample
+    records: tuple[AuditedRecord, ...] = ()
+    reference: dict[str, str] | None = None
+    """Digest of the model, precision and stack; None if no reference was run."""
+    prompt_tokens: int = 0
+    """Over all records of the log, audited or not."""
+    prompt_tokens_outside: int = 0
+
+
+def select(
+    header: HeaderPart, checkpoint: Checkpoint, population: int, size: int | None, secret: bytes | None
+) -> tuple[Sample, list[int]]:
+    """Draw `size` of the counters 0 … population - 1 (None: all) with the verifier's selection key.
+
+    Counters have no gaps: that is part of the log's integrity. Raises UsageError without the key, or when
+    the log commits to another one.
+    """
+    everything = Sample(
+        scheme="all",
+        population=population,
+        records=population,
+        tokens=0,
+        tree_size=checkpoint.size,
+        selection_commitment=header.selection_commitment,
+    )
+    if size is None or size >= population:
+        return everything, list(range(population))
+    if secret is None:
+        raise UsageError(
+            "A sample is drawn with the verifier's selection key: give --keys, or audit everything with "
+            "--sample all."
+        )
+    window = _committed_window(secret, header)
+    key = window_key(secret, window)
+    drawn = draw_uniform(key, checkpoint.root, population, size)
+    changes = {
+        "scheme": "uniform-without-replacement",
+        "records": len(drawn),
+        "window": str(window),
+        "selection_key": key.hex(),
+    }
+    return everything.model_copy(update=changes), drawn
+
+
+def check_model(folder: Path, declared: str) -> None:
+    """Raise UsageError unless the folder holds the model that a log declares."""
+    found = identify(folder).digest
+    if found != declared:
+        raise UsageError(
+            f"The log declares the model {declared}, and {folder} holds {found}; give the declared model's "
+            "folder with --model."
+        )
+
+
+def examine(
+    reader: LogReader,
+    header: HeaderPart,
+    model: Path,
+    draw: tuple[Sample, list[int]],
+    progress: Progress,
+    *,
+    entropy: bool = False,
+) -> Examination:
+    """Recompute the records of a log that verified, those that `select` drew.
+
+    Raises UsageError for an unknown profile or another model than the declared one, before the weights are
+    loaded. What is wrong with a record is among its findings.
+    """
+    sample, drawn = draw
+    profile = get_profile(header.profile)
+    check_model(model, header.model_digest)
+    prompt_tokens, outside, selected = _read(reader, frozenset(drawn))
+    progress("loading the reference", 0, 0)
+    # Torch takes seconds to import: only now, so that a request that cannot be met is refused at once.
+    from ullage.model.reference import Reference
+
+    reference = Reference.load(model)
+    problems = {
+        record.counter: check_tokens(record, reference.vocabulary_size, reference.context_length)
+        for record in selected
+    }
+    sound = [record for record in selected if not problems[record.counter]]
+    total = sum(len(record.output_ids) for record in sound)
+    found = recompute(
+        reference,
+        profile,
+        sound,
+        lambda done: progress("recomputing tokens", done, total),
+        entropy=entropy,
+    )
+    scores = {record.counter: score for record, score in zip(sound, found, strict=True)}
+    return Examination(
+        sample=sample.model_copy(update={"tokens": total}),
+        records=tuple(
+            _audited(record, reference, problems[record.counter], scores.get(record.counter))
+            for record in selected
+        ),
+        reference={
+            "model": reference.identity.digest,
+            "dtype": reference.dtype,
+            "stack": reference.stack_digest,
+        },
+        prompt_tokens=prompt_tokens,
+        prompt_tokens_outside=outside,
+    )
+
+
+def _committed_window(secret: bytes, header: HeaderPart) -> int:
+    if header.selection_commitment is None:
+        return window_of_log(header.log_id)
+    window = find_window(secret, header.selection_commitment, header.log_id)
+    if window is None:
+        raise UsageError(
+            "The log commits to another selection key than the one in --keys; give the key that it commits "
+            "to, or audit everything with --sample all."
+        )
+    return window
+
+
+def _read(reader: LogReader, drawn: frozenset[int]) -> tuple[int, int, list[Record]]:
+    """Prompt tokens of all records, how many of them came from outside, and the drawn records by counter."""
+    total = outside = 0
+    selected = []
+    for record in reader.records():
+        total += len(record.open.prompt_ids)
+        outside += sum(length for length, source in record.open.prompt_sources if source in _OUTSIDE_SOURCES)
+        if record.counter in drawn:
+            selected.append(record)
+    return total, outside, sorted(selected, key=lambda record: record.counter)
+
+
+def _audited(
+    record: Record, reference: Reference, problems: list[str], scores: TokenScores | None
+) -> AuditedRecord:
+    if scores is not None:
+        problems = check_finish(record, reference.tokenizer)
+    return AuditedRecord(
+        number=record.counter,
+        counter=record.counter,
+        endpoint=record.open.endpoint,
+        outcome=record.close.outcome if record.close else "open",
+        prompt_tokens=len(record.open.prompt_ids),
+        output_tokens=len(record.output_ids),
+        text=reference.tokenizer.decode(record.output_ids) if scores is not None else "",
+        scores=scores,
+        findings=tuple(problems),
+    )

@@ -1,0 +1,145 @@
+"""What the reference would have said: one teacher-forced pass over prompt and output, and the scores.
+
+For each output token the reference's logits z are computed from the tokens that were really there before
+it, the sampler profile adds the noise of the record's seed, and the delivered token is held against the
+winner. The margin is T * (max of (z/T + g) over the filtered set - (z/T + g) of the delivered token), in
+raw logits: 0 for the reference's own token.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ullage.audit.evidence import TokenScores
+from ullage.log.record import Record
+from ullage.sampling.address import NoiseAddress
+from ullage.sampling.parameters import SamplingParameters
+from ullage.sampling.profiles import Profile
+
+if TYPE_CHECKING:
+    from ullage.model.reference import LogitsBlock
+
+
+class LogitsSource(Protocol):
+    """What is needed of a reference."""
+
+    vocabulary_size: int
+    context_length: int
+
+    def iter_logits(
+        self, sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
+    ) -> Iterator[LogitsBlock]: ...
+
+
+def parameters_of(record: Record) -> SamplingParameters:
+    """The record's sampling parameters. Raises MalformedError when no sampler takes them."""
+    return SamplingParameters.from_record(record.open.parameters.model_dump())
+
+
+def check_tokens(record: Record, vocabulary_size: int, context_length: int) -> list[str]:
+    """Sentences on why a record's output cannot be the declared model's, whatever was sampled."""
+    name = f"Record {record.counter}"
+    prompt, output = record.open.prompt_ids, record.output_ids
+    if not output:
+        return []
+    if not prompt:
+        return [f"{name} has an output and no prompt, so there is nothing that it could follow from."]
+    findings = []
+    for what, ids in (("prompt", prompt), ("output", output)):
+        place = next((place for place, token in enumerate(ids) if token >= vocabulary_size), None)
+        if place is not None:
+            findings.append(
+                f"{name} has token {ids[place]} at {what} token {place}, outside the model's vocabulary "
+                f"of {vocabulary_size}."
+            )
+    if len(prompt) + len(output) > context_length:
+        findings.append(
+            f"{name} has {len(prompt)} + {len(output)} tokens, more than the model's context of "
+            f"{context_length}."
+        )
+    return findings
+
+
+def recompute(
+    reference: LogitsSource,
+    profile: Profile,
+    records: Sequence[Record],
+    progress: Callable[[int], None] = lambda tokens: None,
+    *,
+    entropy: bool = False,
+) -> list[TokenScores]:
+    """The scores of each record's output, in the order of `records`.
+
+    All of them must have passed `check_tokens`. `progress` is called with the number of tokens done.
+    `entropy` asks for the entropy of each distribution, which takes a softmax a token.
+    """
+    groups: defaultdict[SamplingParameters, list[int]] = defaultdict(list)
+    for place, record in enumerate(records):
+        groups[parameters_of(record)].append(place)
+    scores = [_empty_scores(record.output_ids) for record in records]
+    done = 0
+    for parameters, places in groups.items():
+        members = [records[place] for place in places]
+        for block in reference.iter_logits(
+            [(*record.open.prompt_ids, *record.output_ids) for record in members],
+            [len(record.open.prompt_ids) for record in members],
+        ):
+            _score_block(
+                profile, parameters, members, [scores[place] for place in places], block, entropy=entropy
+            )
+            done += len(block.logits)
+            progress(done)
+    return scores
+
+
+def _score_block(
+    profile: Profile,
+    parameters: SamplingParameters,
+    members: Sequence[Record],
+    scores: Sequence[TokenScores],
+    block: LogitsBlock,
+    *,
+    entropy: bool,
+) -> None:
+    """Score one block of logits and write the figures where they belong."""
+    claimed = np.concatenate(
+        [scores[rows.sequence].token[rows.first_step : rows.first_step + rows.count] for rows in block.rows]
+    )
+    address = NoiseAddress.concatenate(
+        NoiseAddress.of_response(
+            members[rows.sequence].open.seed,
+            len(members[rows.sequence].open.prompt_ids),
+            rows.count,
+            rows.first_step,
+        )
+        for rows in block.rows
+    )
+    found = profile.score(block.logits, claimed, parameters, address, entropy=entropy)
+    start = 0
+    for rows in block.rows:
+        there = slice(rows.first_step, rows.first_step + rows.count)
+        here = slice(start, start + rows.count)
+        target = scores[rows.sequence]
+        target.reference[there] = found.reference[here]
+        target.margin[there] = found.margin[here]
+        target.rank[there] = found.rank[here]
+        target.entropy[there] = found.entropy[here]
+        start += rows.count
+
+
+def _empty_scores(output_ids: Sequence[int]) -> TokenScores:
+    token: NDArray[np.int64] = np.asarray(output_ids, dtype=np.int64)
+    count = len(token)
+    # Values that no recomputation gives: a row that was left out cannot pass for an audited one.
+    return TokenScores(
+        token=token,
+        reference=np.full(count, -1, dtype=np.int64),
+        margin=np.full(count, np.nan),
+        rank=np.full(count, -1, dtype=np.int64),
+        entropy=np.full(count, np.nan),
+    )

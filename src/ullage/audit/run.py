@@ -1,0 +1,257 @@
+"""The audit from end to end: verify the log, examine a sample, decide, claim, sign."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ullage import __version__
+from ullage.audit import claims as own_claims
+from ullage.audit.bundle import check_place, write_bundle
+from ullage.audit.envelope import Declaration, Predicate, Rule, Sample, Statement, subject_of
+from ullage.audit.evidence import AuditedRecord, TokenScores
+from ullage.audit.examination import Examination, Progress, examine, select
+from ullage.audit.statistics import Rate, clopper_pearson, cluster_bootstrap
+from ullage.audit.verdict import CONFIDENCE, Divergence, Verdict, decide, limit_for
+from ullage.claims import Claim, Window, digest_of
+from ullage.errors import UsageError
+from ullage.log.checkpoint import Checkpoint
+from ullage.log.claims import log_claims
+from ullage.log.findings import LogFindings, Severity
+from ullage.log.keys import load_verifier, load_verifier_keys
+from ullage.log.reader import LogReader
+from ullage.log.record import HeaderPart
+
+INTERVAL_CONFIDENCE = 0.95
+_FINDINGS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What to audit, and how."""
+
+    log: Path
+    model: Path
+    sample: int | None = None
+    """How many records to draw; None for all of them."""
+    limit_dtype: str | None = None
+    """Precision whose limit applies; None for the one that the log declares."""
+    log_key: Path | None = None
+    """The tap's public key; None for the one beside the log, which vouches for itself."""
+    keys: Path | None = None
+    """Folder with the verifier's keys: for a draw, and to sign a bundle."""
+    out: Path | None = None
+    """Where the bundle goes; None for no bundle."""
+    entropy: bool = False
+    """Whether the evidence has the entropy of each distribution."""
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found."""
+
+    verdict: Verdict
+    claims: tuple[Claim, ...]
+    rate: Rate
+    clusters: tuple[float, float] | None
+    """Interval of the rate over resampled records, at `INTERVAL_CONFIDENCE`."""
+    limit: float | None
+    sample: Sample
+    records: tuple[AuditedRecord, ...]
+    notes: tuple[str, ...]
+    """Sentences that a reader should see and that change nothing."""
+    bundle: Path | None
+
+    @property
+    def largest_margin(self) -> float | None:
+        """In raw logits, over all audited tokens; infinite when one lies outside the filters."""
+        margins = [scores.margin.max() for scores in _scores(self.records) if len(scores.margin)]
+        return float(max(margins)) if margins else None
+
+    @property
+    def outside(self) -> int:
+        """How many audited tokens lie outside the set that the reference's filters leave."""
+        return sum(int(np.isinf(scores.margin).sum()) for scores in _scores(self.records))
+
+
+def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditResult:
+    """Audit a log.
+
+    Raises UsageError when request and log do not go together (not a log, another model, an unknown profile,
+    a selection key that made no commitment), before anything is recomputed. What is wrong with the log or
+    its records is not raised: it is in the verdict.
+    """
+    progress = progress or (lambda stage, done, total: None)
+    if request.out is not None:
+        check_place(request.out)
+        if request.keys is None:
+            raise UsageError(
+                "A bundle is signed: give the verifier's keys with --keys (made by `ullage keys init DIR`)."
+            )
+    keys = load_verifier_keys(request.keys) if request.keys else None
+    reader = LogReader.open(request.log, load_verifier(request.log_key) if request.log_key else None)
+    progress("verifying the log", 0, 0)
+    findings = reader.verify()
+    for finding in findings.findings:
+        if finding.code == "not-a-log":
+            raise UsageError(finding.sentence)
+    header, checkpoint = findings.header, findings.checkpoint
+    limit: float | None = None
+    nothing = Sample(
+        scheme="all", population=findings.opened, records=0, tokens=0, tree_size=findings.covered
+    )
+    examination = Examination(nothing)
+    if findings.integrity and header is not None and checkpoint is not None:
+        limit = limit_for(request.limit_dtype or header.dtype)
+        secret = keys.selection if keys else None
+        draw = select(header, checkpoint, findings.opened, request.sample, secret)
+        examination = examine(reader, header, request.model, draw, progress, entropy=request.entropy)
+    result = conclude(findings, examination, limit)
+    if request.out is None or keys is None:
+        return result
+    if header is None or checkpoint is None:
+        note = "No bundle was written: without a header and a signed root there is no log to name in it."
+        return replace(result, notes=(*result.notes, note))
+    write_bundle(
+        request.out,
+        result.claims,
+        result.records,
+        lambda evidence: _statement(result, header, checkpoint, examination.reference or {}, evidence),
+        keys.verdict,
+    )
+    return replace(result, bundle=request.out)
+
+
+def conclude(findings: LogFindings, examination: Examination, limit: float | None) -> AuditResult:
+    """Verdict and claims from what was found; `limit` is None if no token could be judged."""
+    scored = _scores(examination.records)
+    mismatches = np.array([scores.mismatch.sum() for scores in scored], dtype=np.int64)
+    tokens = np.array([len(scores.token) for scores in scored], dtype=np.int64)
+    rate = clopper_pearson(int(mismatches.sum()), int(tokens.sum()), INTERVAL_CONFIDENCE)
+    clusters = cluster_bootstrap(mismatches, tokens, INTERVAL_CONFIDENCE)
+    verdict = decide(
+        rate.mismatches,
+        rate.tokens,
+        0.0 if limit is None else limit,
+        _wrong(findings, examination.records),
+        doubts=_sentences(findings, Severity.UNSURE),
+        first=first_divergence(examination.records),
+    )
+    return AuditResult(
+        verdict=verdict,
+        claims=(*_own_claims(findings, examination, rate, clusters), *log_claims(findings)),
+        rate=rate,
+        clusters=clusters,
+        limit=limit,
+        sample=examination.sample,
+        records=examination.records,
+        notes=tuple(_sentences(findings, Severity.NOTE)),
+        bundle=None,
+    )
+
+
+def first_divergence(records: Sequence[AuditedRecord]) -> Divergence | None:
+    """The first delivered token, in the order of records, that is not the reference's."""
+    for record in records:
+        scores = record.scores
+        if scores is not None and scores.mismatch.any():
+            place = int(scores.mismatch.argmax())
+            return Divergence(
+                record=record.number,
+                position=place,
+                delivered=int(scores.token[place]),
+                reference=int(scores.reference[place]),
+                margin=float(scores.margin[place]),
+            )
+    return None
+
+
+def _scores(records: Sequence[AuditedRecord]) -> list[TokenScores]:
+    return [record.scores for record in records if record.scores is not None]
+
+
+def _wrong(findings: LogFindings, records: Sequence[AuditedRecord]) -> list[str]:
+    """All that fails apart from mismatches: of the log, then of its records."""
+    log = _sentences(findings, Severity.FAIL)
+    if not findings.integrity and not log:
+        log = ["The log has no signed entries, so nothing in it was checked."]
+    in_records = [sentence for record in records for sentence in record.findings]
+    shown = in_records[:_FINDINGS_SHOWN]
+    if len(in_records) > len(shown):
+        shown.append(f"{len(in_records) - len(shown)} more findings about records are left out here.")
+    return [*log, *shown]
+
+
+def _sentences(findings: LogFindings, severity: Severity) -> list[str]:
+    return [one.sentence for one in findings.findings if one.severity is severity]
+
+
+def _own_claims(
+    findings: LogFindings, examination: Examination, rate: Rate, clusters: tuple[float, float] | None
+) -> tuple[Claim, ...]:
+    header, checkpoint, sample = findings.header, findings.checkpoint, examination.sample
+    inputs: dict[str, str] = {}
+    if checkpoint is not None:
+        inputs |= {"log_root": f"sha256:{checkpoint.root.hex()}", "log_size": str(checkpoint.size)}
+    if header is not None:
+        inputs["model"] = header.model_digest
+    if examination.reference is not None:
+        inputs["reference_stack"] = examination.reference["stack"]
+    if sample.selection_commitment is not None:
+        inputs["selection_commitment"] = sample.selection_commitment
+    window = None
+    if findings.covered and findings.first_time is not None and findings.last_time is not None:
+        window = Window(start=str(findings.first_time), end=str(findings.last_time))
+    context = own_claims.Context(
+        log_id=header.log_id if header else "",
+        model_digest=header.model_digest if header else "",
+        window=window,
+        inputs=inputs,
+    )
+    return (
+        own_claims.mismatch_rate(
+            rate,
+            clusters,
+            context,
+            sample=f"{rate.tokens} tokens of {sample.records} records out of {sample.population}",
+            dtype=header.dtype if header else "",
+            committed=sample.scheme == "all" or sample.selection_commitment is not None,
+        ),
+        own_claims.outside_fraction(examination.prompt_tokens_outside, examination.prompt_tokens, context),
+    )
+
+
+def _statement(
+    result: AuditResult,
+    header: HeaderPart,
+    checkpoint: Checkpoint,
+    reference: Mapping[str, str],
+    evidence: Mapping[str, str],
+) -> Statement:
+    return Statement(
+        subject=(
+            subject_of("log", f"sha256:{checkpoint.root.hex()}"),
+            subject_of("model", header.model_digest),
+        ),
+        predicate=Predicate(
+            verdict=result.verdict.outcome,
+            reasons=result.verdict.reasons,
+            rule=Rule(limit=result.limit, confidence=CONFIDENCE),
+            declaration=Declaration(
+                log_id=header.log_id,
+                model=header.model_digest,
+                profile=header.profile,
+                dtype=header.dtype,
+            ),
+            reference=dict(reference),
+            sample=result.sample,
+            claims=digest_of(result.claims),
+            evidence=dict(evidence),
+            software={"ullage": __version__},
+            created=str(time.time_ns()),
+        ),
+    )
