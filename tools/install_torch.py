@@ -58,7 +58,7 @@ def refuse_cuda(plan: list[dict[str, object]]) -> None:
     total = sum(download_bytes(entry) for entry in plan)
     size = f"{total / 1e9:.1f} GB" if total else "several GB"
     sys.exit(
-        f"\nSet-up stopped: this index would install torch with CUDA, {len(plan)} packages, {size} to download.\n"
+        f"\nSet-up stopped: this index would install torch with CUDA, {len(plan)} packages, {size}.\n"
         f"For a machine without a GPU:   make venv PIP_ARGS='--extra-index-url {CPU_INDEX}'\n"
         f"If you want the CUDA build:    make venv TORCH=cuda\n"
     )

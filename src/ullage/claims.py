@@ -122,7 +122,10 @@ class Claim(BaseModel):
             return self
         return self.model_copy(
             update={
-                "value": None, "unbounded": False, "interval": None, "evidence": Evidence.NOT_COVERED,
+                "value": None,
+                "unbounded": False,
+                "interval": None,
+                "evidence": Evidence.NOT_COVERED,
             }
         )
 

@@ -47,7 +47,7 @@ LOGS: dict[str, dict[str, Any]] = {
 
 def run_ullage(*arguments: str | Path, expect: int | None = None) -> subprocess.CompletedProcess[str]:
     """The command line as a user has it; a traceback is never acceptable."""
-    done = subprocess.run(  # noqa: S603 - our own command
+    done = subprocess.run(
         [sys.executable, "-m", "ullage", *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -83,5 +83,5 @@ def logs(tmp_path_factory: pytest.TempPathFactory, model: Path, keys: Path) -> d
         places: dict[str, Any] = {"log": str(folder / name), "keys": str(keys), "model": str(model)}
         plans.append(Plan(**places, commit_with=commit, **chosen))
     arguments = [sys.executable, "-m", "tests.support.sampled_log", str(write_plans(plans, folder / "plans"))]
-    subprocess.run(arguments, check=True, cwd=ROOT, timeout=240)  # noqa: S603
+    subprocess.run(arguments, check=True, cwd=ROOT, timeout=240)
     return {name: folder / name for name in LOGS}

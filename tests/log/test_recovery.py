@@ -184,7 +184,7 @@ def test_killed_at_random_moments_every_acknowledged_entry_is_there(tmp_path: Pa
     command = [sys.executable, "-c", CHILD, str(tmp_path / "log"), str(tmp_path / "keys")]
     acknowledged: dict[int, tuple[int, str]] = {}
     for _ in range(20):
-        with subprocess.Popen(  # noqa: S603
+        with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
         ) as child:
             assert child.stdout is not None

@@ -223,7 +223,7 @@ def test_a_second_writer_is_refused_from_here_and_from_another_process(tmp_path:
         with pytest.raises(UsageError, match="Another process"):
             LogWriter.open(tmp_path / "log", keys)
         command = [sys.executable, "-c", SECOND_WRITER, str(tmp_path / "log"), str(tmp_path / "keys")]
-        assert "Another process" in subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+        assert "Another process" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
     LogWriter.open(tmp_path / "log", keys).close()
 
 
@@ -282,7 +282,7 @@ for counter in range(1000):
 def test_a_file_that_may_not_grow_ends_in_a_sentence_and_loses_nothing(tmp_path: Path) -> None:
     keys = make_keys(tmp_path / "keys")
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "log"), str(tmp_path / "keys")]
-    result = subprocess.run(  # noqa: S603
+    result = subprocess.run(
         command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     first, second = result.stdout.splitlines()

@@ -345,7 +345,7 @@ def test_a_forked_child_can_score() -> None:
         "    os._exit(7)\n"
         "os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
     assert done.returncode == 7
 
 
@@ -360,5 +360,5 @@ def test_torch_is_not_imported_where_it_is_not_needed() -> None:
         "        np.zeros((2, 9), np.float32), SamplingParameters(), NoiseAddress.of_response(1, 1, 2))\n"
         "sys.exit('torch' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
     assert done.returncode == 0

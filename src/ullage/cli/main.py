@@ -67,10 +67,13 @@ def overview(name: str, summary: str, entries: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _summaries(table: Mapping[str, Command]) -> dict[str, str]:
+    return {name: command.summary for name, command in table.items()}
+
+
 def _top_entries() -> dict[str, str]:
-    entries = {name: command.summary for name, command in COMMANDS.items()}
-    entries |= {name: f"{summary} ({', '.join(group)})" for name, (summary, group) in GROUPS.items()}
-    return entries
+    groups = {name: f"{summary} ({', '.join(group)})" for name, (summary, group) in GROUPS.items()}
+    return _summaries(COMMANDS) | groups
 
 
 def _find(arguments: list[str]) -> tuple[str, Command, list[str]] | int:
@@ -80,10 +83,7 @@ def _find(arguments: list[str]) -> tuple[str, Command, list[str]] | int:
         name = f"ullage {rest[0]}"
         summary, table = GROUPS[rest[0]]
         rest = rest[1:]
-    if table is COMMANDS:
-        entries = _top_entries()
-    else:
-        entries = {key: entry.summary for key, entry in table.items()}
+    entries = _top_entries() if table is COMMANDS else _summaries(table)
     if not rest or rest[0] in ("--help", "-h", "help"):
         sys.stdout.write(overview(name, summary, entries))
         return ExitCode.PASS if rest else ExitCode.USAGE

@@ -1,0 +1,47 @@
+"""The servers of the demo: what each declares, and what it really does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: a chat message, or a text to go on with."""
+
+    kind: Literal["chat", "text"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One server. It gets the first `prompts` prompts, and more until `tokens` have been delivered."""
+
+    name: str
+    story: str
+    declared_dtype: Literal["float32", "bfloat16"]
+    adversary: str | None
+    prompts: int
+    tokens: int
+    expected: Literal["pass", "fail"]
+
+
+# The float32 limit of 0.02 % needs 23,024 clean tokens before its 99 % upper bound is met.
+SCENARIOS = (
+    Scenario("honest-float32", "the declared model, in float32", "float32", None, 142, 23_500, "pass"),
+    Scenario("honest-bfloat16", "the declared model, in bfloat16", "bfloat16", None, 104, 6_000, "pass"),
+    Scenario("int4", "weights rounded to 4 bits", "bfloat16", "int4", 104, 6_000, "fail"),
+    Scenario(
+        "unseeded", "its own dice instead of the tap's seed", "bfloat16", "unseeded", 104, 6_000, "fail"
+    ),
+    Scenario("payload", "a file in the choice of tokens", "bfloat16", "payload", 104, 6_000, "fail"),
+)
+
+
+def load_prompts() -> tuple[Prompt, ...]:
+    """The prompts that ship with the demo, in a fixed order that mixes the kinds."""
+    lines = resources.files("ullage.demo").joinpath("prompts.jsonl").read_text("utf-8").splitlines()
+    return tuple(Prompt(**json.loads(line)) for line in lines)

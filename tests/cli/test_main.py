@@ -1,0 +1,84 @@
+"""The command line as a process: help is quick, mistakes are one sentence, nothing loads torch unasked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ullage.cli.main import COMMANDS, GROUPS
+from ullage.errors import ExitCode
+
+_HELP_SECONDS = 0.7
+
+
+def ullage(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ullage", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_names_every_command_and_is_quick() -> None:
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        result = ullage("--help")
+        times.append(time.monotonic() - began)
+    assert result.returncode == ExitCode.PASS
+    for name in (*COMMANDS, *GROUPS):
+        assert f"\n  {name} " in result.stdout
+    assert min(times) <= _HELP_SECONDS
+
+
+def test_no_arguments_is_a_usage_error_with_the_overview() -> None:
+    result = ullage()
+    assert result.returncode == ExitCode.USAGE
+    assert "Commands:" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("log", "nonsense"), ("audit",), ("tap", "--nonsense")])
+def test_mistakes_are_usage_errors_without_a_traceback(arguments: tuple[str, ...]) -> None:
+    result = ullage(*arguments)
+    assert result.returncode == ExitCode.USAGE
+    assert "Traceback" not in result.stderr
+    assert result.stderr.strip()
+
+
+def test_version() -> None:
+    result = ullage("--version")
+    assert (result.returncode, result.stdout.split()[0]) == (ExitCode.PASS, "ullage")
+
+
+_COMMANDS = [(name,) for name in COMMANDS] + [
+    (group, name) for group, (_, table) in GROUPS.items() for name in table
+]
+
+
+@pytest.mark.parametrize("command", _COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_needs_no_torch_for_it(command: tuple[str, ...]) -> None:
+    arguments = [*command, "--help"]
+    probe = (
+        "import sys\n"
+        "from ullage.cli.main import run\n"
+        "try:\n"
+        f"    run({arguments!r})\n"
+        "finally:\n"
+        "    assert 'torch' not in sys.modules, 'torch was loaded'\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == ExitCode.PASS, result.stderr
+    assert "Usage" in result.stdout
+
+
+def test_an_error_of_ours_is_one_sentence_and_its_exit_code(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("empty")
+    result = ullage("log", "verify", str(folder))
+    assert result.returncode == ExitCode.FAIL
+    assert "Traceback" not in result.stderr
+    missing = ullage("log", "show", str(folder / "nothing"))
+    assert missing.returncode == ExitCode.USAGE
+    assert missing.stderr.startswith("ullage: ")
+    assert len(missing.stderr.splitlines()) == 1
