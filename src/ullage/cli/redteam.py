@@ -34,7 +34,7 @@ def serve_adversary(
     get_adversary(name)
     secret = read_payload(payload) if payload else None
 
-    from ullage.model.builtin import builtin_path
+    from ullage.model.builtin import builtin_path, model_name
     from ullage.model.tokenizer import ModelTokenizer
     from ullage.server import run
     from ullage.server.app import create_app
@@ -46,7 +46,7 @@ def serve_adversary(
     cheat = build_cheat(name, Setting(folder, dtype, secret))
     engine = Engine(cheat.model, tokenizer, cheat.chooser, max_batch)
     # Under the name that the honest server goes by.
-    run.serve(create_app(engine, folder.resolve().name if model else "ullage-builtin"), host, port)
+    run.serve(create_app(engine, model_name(folder)), host, port)
 
 
 def recover(

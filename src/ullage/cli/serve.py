@@ -1,0 +1,45 @@
+"""`ullage serve`: the embedded OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a Hugging Face causal language model.", show_default="built-in"),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Precision of weights: float32 or bfloat16.")] = "float32",
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT to serve at; port 0 takes a free one.")
+    ] = "127.0.0.1:8000",
+    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Most sequences decoded together.")] = 32,
+) -> None:
+    """Serve a model behind an OpenAI-compatible API.
+
+    Prints one line, `listening on http://HOST:PORT`, when it is ready. Tokens are drawn with the profile
+    murmur3-gumbel/f64 from the request's seed.
+    """
+    from ullage.model.builtin import builtin_path, model_name
+    from ullage.model.settings import check_precision
+    from ullage.model.tokenizer import ModelTokenizer
+    from ullage.server import run
+
+    # What can be wrong is found before torch is loaded, which takes seconds.
+    host, port = run.parse_address(listen)
+    check_precision(dtype)
+    folder = builtin_path() if model is None else model
+    tokenizer = ModelTokenizer.load(folder)
+    listener = run.bind(host, port)
+
+    from ullage.model.loading import load_causal_lm
+    from ullage.server.app import create_app
+    from ullage.server.chooser import SeededChooser
+    from ullage.server.engine import Engine
+
+    engine = Engine(load_causal_lm(folder, dtype), tokenizer, SeededChooser(), max_batch)
+    run.serve_on(create_app(engine, model_name(folder)), listener)
