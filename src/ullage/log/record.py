@@ -136,7 +136,7 @@ class ChunkPart(_Model):
 
 
 class ClosePart(_Model):
-    """How a choice ended. Only recovery writes `aborted`, and leaves out what it cannot know."""
+    """How a choice ended. `aborted`: the tap ended first; recovery leaves out what it cannot know."""
 
     bytes_from_upstream: Natural | None
     bytes_to_client: Natural | None

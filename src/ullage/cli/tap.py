@@ -1,0 +1,91 @@
+"""`ullage tap`: the trusted gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tap(
+    *,
+    upstream: Annotated[str, typer.Option(help="Server to put the tap in front of, http://HOST:PORT.")],
+    log: Annotated[Path, typer.Option(help="Folder of the log; continued if it declares the same.")],
+    keys: Annotated[Path, typer.Option(help="The tap's keys, made by `ullage keys init`.")],
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT for clients; port 0 takes a free one.")
+    ] = "127.0.0.1:8100",
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the declared model: its tokenizer, template, digest. Default: built in."
+        ),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="Sampler profile that the server declares.")
+    ] = "murmur3-gumbel/f64",
+    dtype: Annotated[str, typer.Option(help="Number format that the server declares.")] = "float32",
+    model_name: Annotated[
+        str | None, typer.Option(help="The model's name towards clients. Default: its folder's name.")
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option(help="The model's name at the server. Default: none is sent.")
+    ] = None,
+    selection_commitment: Annotated[
+        str | None, typer.Option(help="The verifier's commitment to its selection key, for the log's header.")
+    ] = None,
+    verifier_keys: Annotated[
+        Path | None,
+        typer.Option(help="The verifier's keys, to make that commitment here (demo, own audits)."),
+    ] = None,
+    max_active: Annotated[int, typer.Option(min=1, help="Requests served at once; more get a 503.")] = 1024,
+    connect_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to connect to the server.")] = 5,
+    first_byte_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a stream begins.")] = 120,
+    between_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds of silence within an answer.")
+    ] = 60,
+    total_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a whole answer.")] = 600,
+    grace: Annotated[float, typer.Option(min=1, help="Seconds for requests in flight when it stops.")] = 10,
+) -> None:
+    """Put the trusted gateway, with its log, in front of a server.
+
+    The tap tokenises, issues every seed, asks the server for token ids, rebuilds the answer, and releases
+    nothing that is not durably on record. It needs no weights. Prints `listening on URL` when it is ready.
+    """
+    from ullage.audit.selection import key_commitment, window_key, window_of_log
+    from ullage.errors import UsageError
+    from ullage.log.keys import load_tap_keys, load_verifier_keys
+    from ullage.model import builtin
+    from ullage.model.identity import identify
+    from ullage.model.tokenizer import ModelTokenizer
+    from ullage.sampling.profiles import get_profile
+    from ullage.tap.run import Declaration, TapSettings, open_log, serve
+    from ullage.tap.upstream import Timeouts
+
+    if selection_commitment is not None and verifier_keys is not None:
+        raise UsageError("Give --selection-commitment or --verifier-keys, not both.")
+    if dtype not in ("float32", "bfloat16"):
+        raise UsageError(f"--dtype is float32 or bfloat16, not '{dtype}'.")
+    get_profile(profile)
+    folder = model or builtin.builtin_path()
+    tap_keys = load_tap_keys(keys)
+    selection = load_verifier_keys(verifier_keys).selection if verifier_keys else None
+
+    def commitment(log_id: str) -> str | None:
+        if selection is None:
+            return selection_commitment
+        return key_commitment(window_key(selection, window_of_log(log_id)))
+
+    declaration = Declaration(identify(folder).digest, profile, dtype, commitment)
+    settings = TapSettings(
+        upstream=upstream,
+        listen=listen,
+        model_name=model_name or builtin.model_name(folder),
+        upstream_model=upstream_model,
+        timeouts=Timeouts(connect_timeout, first_byte_timeout, between_timeout, total_timeout),
+        max_active=max_active,
+        grace=grace,
+    )
+    tokenizer = ModelTokenizer.load(folder)
+    serve(settings, open_log(log, tap_keys, declaration), tap_keys, tokenizer)

@@ -1,0 +1,125 @@
+"""One choice of one request: its record, its growing output, and the pull from the upstream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ullage.tap.answer import Delta, EventReader, read_answer, read_event
+from ullage.tap.failures import Failure, UpstreamError
+from ullage.tap.finish import FinishReason, Transcript
+from ullage.tap.recorder import ChoiceRecord
+from ullage.tap.request import CompletionRequest, upstream_body
+from ullage.tap.upstream import Response, Traffic, Upstream
+
+COMPLETIONS_PATH = "/v1/completions"
+_BODY_BASE = 1 << 20
+_BODY_PER_TOKEN = 512  # a token's id and text in a whole answer
+_EVENT_PER_TOKEN = 4096  # a token's event in a stream
+
+
+@dataclass
+class Choice:
+    """State of one choice. `pending_*` has arrived and is in no part of the record yet."""
+
+    index: int
+    record: ChoiceRecord
+    transcript: Transcript
+    prompt_ids: Sequence[int]
+    traffic: Traffic = field(default_factory=Traffic)
+    fingerprint: str | None = None
+    pending_ids: list[int] = field(default_factory=list)
+    pending_text: str = ""
+    text_begun: bool = False  # whether an event of this choice has been made
+    error: UpstreamError | None = None
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the output ended. Only of a choice whose pull has returned without an error."""
+        assert self.transcript.finish_reason is not None  # noqa: S101 - `pull` raises otherwise
+        return self.transcript.finish_reason
+
+    def take(self, delta: Delta) -> None:
+        """Add what an answer or an event brought. Raises UpstreamError."""
+        if self.fingerprint is None:
+            self.fingerprint = delta.fingerprint
+        if delta.prompt_ids is not None and delta.prompt_ids != list(self.prompt_ids):
+            raise UpstreamError(
+                Failure.UPSTREAM_INVALID, "the upstream's prompt ids differ from the tap's", refused=True
+            )
+        self.pending_text += self.transcript.feed(delta.ids)
+        self.pending_ids += delta.ids
+
+    def flush(self) -> tuple[list[int], str]:
+        """Take the pending ids and text out, to be recorded at once."""
+        ids, text = self.pending_ids, self.pending_text
+        self.pending_ids, self.pending_text = [], ""
+        return ids, text
+
+
+async def pull(
+    choice: Choice,
+    request: CompletionRequest,
+    upstream: Upstream,
+    upstream_model: str | None,
+    progress: Callable[[], None],
+) -> None:
+    """Ask the upstream for one choice and feed its transcript until both have ended.
+
+    An output that has ended is read on to the response's end, because tokens after it are a breach.
+    Raises UpstreamError, which it also leaves in `choice.error`.
+    """
+    body = upstream_body(request, choice.record.seed, upstream_model)
+    try:
+        async with asyncio.timeout(upstream.timeouts.total):
+            async with upstream.post(
+                COMPLETIONS_PATH, body, choice.traffic, stream=request.stream
+            ) as response:
+                if request.stream:
+                    await _pull_events(choice, request, response, progress)
+                else:
+                    await _pull_answer(choice, request, response)
+            _expect_end(choice)
+    except TimeoutError as error:
+        choice.error = UpstreamError(Failure.UPSTREAM_TIMEOUT, "no whole answer in time")
+        raise choice.error from error
+    except UpstreamError as error:
+        choice.error = error
+        raise
+
+
+async def _pull_answer(choice: Choice, request: CompletionRequest, response: Response) -> None:
+    _expect(response, "application/json")
+    tokens = len(request.prompt_ids) + request.max_tokens
+    choice.take(read_answer(await response.whole(_BODY_BASE + _BODY_PER_TOKEN * tokens)))
+
+
+async def _pull_events(
+    choice: Choice, request: CompletionRequest, response: Response, progress: Callable[[], None]
+) -> None:
+    _expect(response, "text/event-stream")
+    limit = _BODY_BASE + _BODY_PER_TOKEN * len(request.prompt_ids) + _EVENT_PER_TOKEN * request.max_tokens
+    reader = EventReader()
+    done = False
+    async for piece in response.body(limit):
+        for data in reader.feed(piece):
+            if done:
+                raise UpstreamError(Failure.UPSTREAM_INVALID, "an event after [DONE]")
+            if data == b"[DONE]":
+                done = True
+            else:
+                choice.take(read_event(data))
+                progress()
+
+
+def _expect_end(choice: Choice) -> None:
+    if choice.transcript.finish_reason is None:
+        raise UpstreamError(Failure.UPSTREAM_ENDED_EARLY, "upstream ended early")
+
+
+def _expect(response: Response, content_type: str) -> None:
+    if response.status != 200:
+        raise UpstreamError(Failure.UPSTREAM_INVALID, f"status {response.status}")
+    if response.content_type != content_type:
+        raise UpstreamError(Failure.UPSTREAM_INVALID, f"a content type other than {content_type}")

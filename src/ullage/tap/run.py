@@ -1,0 +1,187 @@
+"""The tap's process: the log, the listening socket, the server, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+
+from ullage import __version__
+from ullage.errors import UsageError
+from ullage.log.keys import TapKeys
+from ullage.log.record import HeaderPart, first_problem
+from ullage.log.recovery import ENTRIES
+from ullage.log.writer import LogWriter
+from ullage.tap.app import TapApp
+from ullage.tap.gateway import Gateway, Names
+from ullage.tap.http_limits import ClientLimits, LimitedProtocol
+from ullage.tap.recorder import Recorder
+from ullage.tap.tokens import Tokenizer
+from ullage.tap.upstream import Address, Timeouts, Upstream
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What the operator says is served; the first entry of the log.
+
+    `commitment` gives the verifier's commitment to its selection key, `sha256:…`, for a log's id, if any.
+    """
+
+    model_digest: str
+    profile: str
+    dtype: str
+    commitment: Callable[[str], str | None] = lambda log_id: None
+
+    def header(self, log_id: str) -> HeaderPart:
+        """The header of a log of this declaration, made now. Raises UsageError."""
+        try:
+            return HeaderPart(
+                created=time.time_ns(),
+                dtype=self.dtype,
+                log_id=log_id,
+                model_digest=self.model_digest,
+                profile=self.profile,
+                selection_commitment=self.commitment(log_id),
+                software=f"ullage/{__version__}",
+            )
+        except ValidationError as error:
+            raise UsageError(f"The log's header cannot be made: {first_problem(error)}.") from error
+
+    def matches(self, found: HeaderPart) -> bool:
+        """Whether a log with this header can be continued; without a commitment of ours, any is kept."""
+        ours = (self.model_digest, self.profile, self.dtype)
+        commitment = self.commitment(found.log_id)
+        committed = commitment in (None, found.selection_commitment)
+        return committed and ours == (found.model_digest, found.profile, found.dtype)
+
+
+@dataclass(frozen=True)
+class TapSettings:
+    """How the tap listens, what it is in front of, and its limits. Times are in seconds."""
+
+    upstream: str
+    listen: str
+    model_name: str
+    upstream_model: str | None = None  # None: the field is left out
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: ClientLimits = field(default_factory=ClientLimits)
+    max_active: int = 1024
+    grace: float = 10.0  # for requests in flight when the tap is told to stop
+    keep_alive: int = 65
+
+
+def open_log(directory: Path, keys: TapKeys, declaration: Declaration) -> LogWriter:
+    """Start the log, or go on with it if it declares the same. Raises UllageError."""
+    if not (directory / ENTRIES).exists():
+        return LogWriter.create(directory, keys, declaration.header(keys.new_log_id()))
+    writer = LogWriter.open(directory, keys)
+    found = writer.header
+    if not declaration.matches(found):
+        writer.close()
+        raise UsageError(
+            f"The log in {directory} declares model {found.model_digest}, profile {found.profile}, "
+            f"{found.dtype}, selection {found.selection_commitment}; this tap would declare something else. "
+            "Choose another folder for its log."
+        )
+    if writer.recovery.aborted:
+        count = len(writer.recovery.aborted)
+        sys.stderr.write(
+            f"ullage tap: {count} records were in flight when the log was left; closed as aborted\n"
+        )
+    return writer
+
+
+def serve(settings: TapSettings, writer: LogWriter, keys: TapKeys, tokenizer: Tokenizer) -> None:
+    """Serve until SIGTERM or SIGINT, then close the log. Raises UsageError, FaultError.
+
+    Prints `listening on http://HOST:PORT` on standard output when requests are taken.
+    """
+    try:
+        upstream = Upstream(Address.parse(settings.upstream), settings.timeouts)
+        listener = _listen(settings.listen)
+        recorder = Recorder(writer, keys.seed)
+        names = Names(settings.model_name, settings.upstream_model)
+        gateway = Gateway(recorder, upstream, tokenizer, names)
+        app = TapApp(
+            gateway=gateway,
+            tokenizer=tokenizer,
+            header=writer.header,
+            model_name=settings.model_name,
+            limits=settings.limits,
+            max_active=settings.max_active,
+        )
+        protocol = type("Protocol", (LimitedProtocol,), {"limits": settings.limits})
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="critical",  # what goes wrong is said by the tap, in its own words
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=settings.keep_alive,
+            timeout_graceful_shutdown=max(1, round(settings.grace)),
+        )
+        loop_factory = config.get_loop_factory()
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_serve(config, listener, gateway, upstream))
+    finally:
+        writer.close()
+
+
+async def _serve(
+    config: uvicorn.Config, listener: socket.socket, gateway: Gateway, upstream: Upstream
+) -> None:
+    await _Server(config).serve([listener])
+    await gateway.drain()
+    upstream.close()
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, and takes a signal as a wish to end, not as a death."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        stops = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self.handle_exit) for number in stops}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            sys.stdout.write(f"listening on http://{shown}:{port}\n")
+            sys.stdout.flush()
+
+
+def _listen(where: str) -> socket.socket:
+    """A listening socket for `HOST:PORT`; port 0 takes a free one. Raises UsageError."""
+    host, separator, port = where.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"'{where}' is not HOST:PORT, such as 127.0.0.1:8100.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise UsageError(f"The tap cannot listen on {where}: {error.strerror}.") from error

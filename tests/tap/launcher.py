@@ -1,0 +1,42 @@
+"""The tap as a child process of a test: `python -m tests.tap.launcher JSON`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from tests.tap.small_tokenizer import small_tokenizer
+from ullage.errors import UllageError
+from ullage.log.keys import load_tap_keys
+from ullage.tap.http_limits import ClientLimits
+from ullage.tap.run import Declaration, TapSettings, open_log, serve
+from ullage.tap.upstream import Timeouts
+
+
+def main() -> int:
+    options = json.loads(sys.argv[1])
+    if options["file_bytes"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options["file_bytes"], options["file_bytes"]))
+    settings = TapSettings(
+        upstream=options["upstream"],
+        listen="127.0.0.1:0",
+        model_name="small",
+        timeouts=Timeouts(**options["timeouts"]),
+        limits=ClientLimits(**options["limits"]),
+        max_active=options["max_active"],
+        grace=options["grace"],
+    )
+    declaration = Declaration("sha256:" + "0" * 64, "murmur3-gumbel/f64", "float32")
+    try:
+        keys = load_tap_keys(Path(options["keys"]))
+        serve(settings, open_log(Path(options["log"]), keys, declaration), keys, small_tokenizer())
+    except UllageError as error:
+        sys.stderr.write(f"{error}\n")
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
