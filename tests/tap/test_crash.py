@@ -120,7 +120,11 @@ def test_client_that_disconnects(tap: TapProcess, upstream: ScriptedUpstream, st
         body = b'{"prompt": "a", "stream": %s}' % (b"true" if stream else b"false")
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         if stream:
-            assert b"begun" in connection.recv(65536)
+            received = b""
+            while b"begun" not in received:
+                piece = connection.recv(65536)
+                assert piece, received
+                received += piece
         else:
             time.sleep(0.2)
     assert cancelled.wait(5)
