@@ -46,11 +46,14 @@ class Subject(_Part):
 class Sample(_Part):
     """What was audited, and all that is needed to repeat the draw."""
 
-    scheme: Literal["all", "uniform-without-replacement"]
+    scheme: Literal["all", "uniform-without-replacement", "proportional-with-replacement"]
     population: int
     records: int
+    """Different ones: with replacement there may be more draws."""
     tokens: int
     tree_size: int
+    draws: int | None = None
+    """With replacement: how often was drawn."""
     window: str | None = None
     selection_key: Hex | None = None
     selection_commitment: Digest | None = None
@@ -114,8 +117,12 @@ def subject_of(name: str, digest: str) -> Subject:
 
 def seal(statement: Statement, signer: NoteSigner) -> bytes:
     """The signed envelope as JSON text."""
-    payload = rfc8785.dumps(statement.model_dump(mode="json"))
-    envelope = Envelope(payload=payload, payload_type=PAYLOAD_TYPE, signatures={})
+    return seal_payload(rfc8785.dumps(statement.model_dump(mode="json")), PAYLOAD_TYPE, signer)
+
+
+def seal_payload(payload: bytes, payload_type: str, signer: NoteSigner) -> bytes:
+    """Any payload of ours in a signed envelope, as JSON text."""
+    envelope = Envelope(payload=payload, payload_type=payload_type, signatures={})
     envelope.sign(CryptoSigner(Ed25519PrivateKey.from_private_bytes(signer.seed)))
     return (json.dumps(envelope.to_dict(), indent=1) + "\n").encode()
 
@@ -127,7 +134,7 @@ class _Signature(_Part):
 
 class _Envelope(_Part):
     payload: str
-    payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
+    payload_type: str = Field(alias="payloadType")
     signatures: Annotated[tuple[_Signature, ...], Field(min_length=1, max_length=8)]
 
 
@@ -137,37 +144,53 @@ def unseal(data: bytes, verifier: NoteVerifier) -> Statement:
     Raises MalformedError when these bytes are not such an envelope, and IntegrityError when the signature
     does not hold or was made with another key.
     """
+    payload = unseal_payload(data, PAYLOAD_TYPE, verifier, "verdict")
+    try:
+        return Statement.model_validate_json(payload)
+    except ValidationError as error:
+        raise MalformedError(f"The signed payload is not a verdict: {first_line(error)}.") from error
+
+
+def unseal_payload(data: bytes, payload_type: str, verifier: NoteVerifier, what: str) -> bytes:
+    """The payload, of this type, that the holder of `verifier`'s key signed; errors as `unseal`'s.
+
+    `what` names the document in messages.
+    """
     if len(data) > _MAX_ENVELOPE_BYTES:
-        raise MalformedError(f"A verdict has at most {_MAX_ENVELOPE_BYTES} bytes; this one has {len(data)}.")
+        raise MalformedError(f"A {what} has at most {_MAX_ENVELOPE_BYTES} bytes; this one has {len(data)}.")
     try:
         fields = _Envelope.model_validate_json(data).model_dump(by_alias=True)
+        if fields["payloadType"] != payload_type:
+            raise ValueError(f"payloadType: it is not {payload_type}")  # noqa: TRY301 - one message for all
         envelope = Envelope.from_dict({**fields, "signatures": list(fields["signatures"])})
     except (ValueError, SigningError) as error:
-        raise MalformedError(f"This is not a verdict in a DSSE envelope: {_first_line(error)}.") from error
+        raise MalformedError(f"This is not a {what} in a DSSE envelope: {first_line(error)}.") from error
     key = Ed25519PublicKey.from_public_bytes(verifier.public)
     try:
         envelope.verify([SSlibKey.from_crypto(key)], threshold=1)
     except SigningError as error:
         raise IntegrityError(
-            "The verdict's signature does not hold under this key: it was changed, or another key signed it."
+            f"The {what}'s signature does not hold under this key: it was changed, or another key signed it."
         ) from error
-    try:
-        return Statement.model_validate_json(envelope.payload)
-    except ValidationError as error:
-        raise MalformedError(f"The signed payload is not a verdict: {_first_line(error)}.") from error
+    return bytes(envelope.payload)
 
 
 def read_verdict(path: Path, verifier: NoteVerifier) -> Statement:
     """`unseal` for a file."""
+    return unseal(read_envelope(path), verifier)
+
+
+def read_envelope(path: Path) -> bytes:
+    """A file's bytes, as far as an envelope may be long. Raises MalformedError."""
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_ENVELOPE_BYTES + 1)
+            return file.read(_MAX_ENVELOPE_BYTES + 1)
     except OSError as error:
         raise MalformedError(f"{path} cannot be read: {error.strerror}.") from error
-    return unseal(data, verifier)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What is wrong, in one line without the value itself."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -45,6 +45,27 @@ _TOKENS_A_ROW_GROUP = 1 << 17
 
 
 @dataclass(frozen=True)
+class TokenCodes:
+    """What a calibration adds to one record's T tokens."""
+
+    codelength: NDArray[np.float64]
+    """(T,) bits."""
+    admissible_count: NDArray[np.int64]
+    """(T,) tokens within the noise bound; -1 when no bound was given."""
+    flip: NDArray[np.float64]
+    """(1 + alternatives, T): P(mismatch) under the noisiest session's curve, then under larger noise."""
+    outside: NDArray[np.bool_]
+    """(T,) whether the delivered token is beyond the calibration's cutoff (or outside the filters)."""
+
+    def put(self, there: slice, source: TokenCodes, here: slice) -> None:
+        """Copy `source`'s rows `here` to the rows `there`."""
+        self.codelength[there] = source.codelength[here]
+        self.admissible_count[there] = source.admissible_count[here]
+        self.flip[:, there] = source.flip[:, here]
+        self.outside[there] = source.outside[here]
+
+
+@dataclass(frozen=True)
 class TokenScores:
     """The recomputation of one record's T output tokens. All arrays are (T,)."""
 
@@ -55,6 +76,8 @@ class TokenScores:
     rank: NDArray[np.int64]
     entropy: NDArray[np.float64]
     """Bits; NaN when it was not asked for."""
+    codes: TokenCodes | None = None
+    """None without a calibration."""
 
     @property
     def mismatch(self) -> NDArray[np.bool_]:
@@ -105,7 +128,9 @@ def write_records(path: Path, records: Sequence[AuditedRecord]) -> None:
 def _token_rows(number: int, scores: TokenScores) -> pa.RecordBatch:
     count = len(scores.token)
     outside = np.isinf(scores.margin)
-    nothing = pa.nulls(count)
+    codes = scores.codes
+    counts = np.full(count, -1) if codes is None else codes.admissible_count
+    codelength = np.full(count, np.nan) if codes is None else codes.codelength
     return pa.record_batch(
         [
             pa.array(np.full(count, number, dtype=np.uint64)),
@@ -115,8 +140,8 @@ def _token_rows(number: int, scores: TokenScores) -> pa.RecordBatch:
             pa.array(scores.margin, pa.float64(), mask=outside),
             pa.array(outside),
             pa.array(scores.rank.astype(np.uint32)),
-            nothing.cast(pa.uint32()),
-            nothing.cast(pa.float64()),
+            pa.array(np.maximum(counts, 0).astype(np.uint32), mask=counts < 0),
+            pa.array(codelength, mask=np.isnan(codelength)),
             pa.array(scores.entropy.astype(np.float32), mask=np.isnan(scores.entropy)),
         ],
         schema=TOKENS_SCHEMA,

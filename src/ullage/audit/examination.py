@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ullage.audit.betting import message_weights
+from ullage.audit.bounds import WindowShape
+from ullage.audit.coding import TokenCoder
 from ullage.audit.envelope import Sample
 from ullage.audit.evidence import AuditedRecord, TokenScores
 from ullage.audit.finish import check_finish
+from ullage.audit.noise_error import noise_error
 from ullage.audit.recompute import check_tokens, recompute
-from ullage.audit.selection import draw_uniform, find_window, window_key, window_of_log
+from ullage.audit.selection import draw_proportional, draw_uniform, find_window, window_key, window_of_log
 from ullage.errors import UsageError
 from ullage.log.checkpoint import Checkpoint
 from ullage.log.reader import LogReader
@@ -39,6 +45,10 @@ class Examination:
     prompt_tokens: int = 0
     """Over all records of the log, audited or not."""
     prompt_tokens_outside: int = 0
+    drawn: tuple[int, ...] | None = None
+    """Counters in the order of drawing with replacement; None for other schemes."""
+    window: WindowShape | None = None
+    """All records of the log; None without a calibration."""
 
 
 def select(
@@ -76,6 +86,42 @@ def select(
     return everything.model_copy(update=changes), drawn
 
 
+def select_proportional(
+    reader: LogReader,
+    header: HeaderPart,
+    checkpoint: Checkpoint,
+    *,
+    draws: int,
+    secret: bytes | None,
+    vocabulary_size: int,
+) -> tuple[Sample, list[int]]:
+    """Draw `draws` counters with replacement, each in proportion to n log2 V + 20 (`message_weights`).
+
+    Raises UsageError without the key, when the log commits to another one, or has no records.
+    """
+    if secret is None:
+        raise UsageError("Draws are made with the verifier's selection key: give --keys.")
+    lengths = {record.counter: len(record.output_ids) for record in reader.records()}
+    if not lengths:
+        raise UsageError("The log has no records to draw from.")
+    weights = message_weights(np.array([lengths[one] for one in range(len(lengths))]), vocabulary_size)
+    window = _committed_window(secret, header)
+    key = window_key(secret, window)
+    drawn = draw_proportional(key, checkpoint.root, weights.tolist(), draws)
+    sample = Sample(
+        scheme="proportional-with-replacement",
+        population=len(lengths),
+        records=len(set(drawn)),
+        tokens=0,
+        tree_size=checkpoint.size,
+        draws=draws,
+        window=str(window),
+        selection_key=key.hex(),
+        selection_commitment=header.selection_commitment,
+    )
+    return sample, drawn
+
+
 def check_model(folder: Path, declared: str) -> None:
     """Raise UsageError unless the folder holds the model that a log declares."""
     found = identify(folder).digest
@@ -94,6 +140,7 @@ def examine(
     progress: Progress,
     *,
     entropy: bool = False,
+    coder: TokenCoder | None = None,
 ) -> Examination:
     """Recompute the records of a log that verified, those that `select` drew.
 
@@ -103,6 +150,8 @@ def examine(
     sample, drawn = draw
     profile = get_profile(header.profile)
     check_model(model, header.model_digest)
+    if coder is not None:
+        noise_error(header.profile, np.zeros(1))
     prompt_tokens, outside, selected = _read(reader, frozenset(drawn))
     progress("loading the reference", 0, 0)
     # Torch takes seconds to import: only now, so that a request that cannot be met is refused at once.
@@ -121,6 +170,7 @@ def examine(
         sound,
         lambda done: progress("recomputing tokens", done, total),
         entropy=entropy,
+        coder=coder,
     )
     scores = {record.counter: score for record, score in zip(sound, found, strict=True)}
     return Examination(
@@ -136,6 +186,8 @@ def examine(
         },
         prompt_tokens=prompt_tokens,
         prompt_tokens_outside=outside,
+        drawn=tuple(drawn) if sample.draws is not None else None,
+        window=None if coder is None else _window(reader, reference),
     )
 
 
@@ -161,6 +213,11 @@ def _read(reader: LogReader, drawn: frozenset[int]) -> tuple[int, int, list[Reco
         if record.counter in drawn:
             selected.append(record)
     return total, outside, sorted(selected, key=lambda record: record.counter)
+
+
+def _window(reader: LogReader, reference: Reference) -> WindowShape:
+    records = sorted(reader.records(), key=lambda record: record.counter)
+    return WindowShape.of(records, reference.tokenizer)
 
 
 def _audited(

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ullage.audit.coding import TokenCoder
 from ullage.audit.evidence import TokenScores
 from ullage.log.record import Record
 from ullage.sampling.address import NoiseAddress
@@ -72,67 +74,86 @@ def recompute(
     progress: Callable[[int], None] = lambda tokens: None,
     *,
     entropy: bool = False,
+    coder: TokenCoder | None = None,
 ) -> list[TokenScores]:
     """The scores of each record's output, in the order of `records`.
 
     All of them must have passed `check_tokens`. `progress` is called with the number of tokens done.
-    `entropy` asks for the entropy of each distribution, which takes a softmax a token.
+    `entropy` asks for the entropy of each distribution, which takes a softmax a token; `coder` for the
+    codelength of each token and all else that follows from a calibration.
     """
+    scores = [_empty_scores(record.output_ids, coder) for record in records]
+    done = 0
+    for block in score_blocks(reference, records):
+        if coder is None:
+            codes = None
+            found = profile.score(
+                block.logits, block.claimed, block.parameters, block.address, entropy=entropy
+            )
+        else:
+            found, codes = coder.score(
+                profile, block.logits, block.claimed, block.parameters, block.address, entropy=entropy
+            )
+        for place, there, here in block.runs:
+            target = scores[place]
+            target.reference[there] = found.reference[here]
+            target.margin[there] = found.margin[here]
+            target.rank[there] = found.rank[here]
+            target.entropy[there] = found.entropy[here]
+            if codes is not None and target.codes is not None:
+                target.codes.put(there, codes, here)
+        done += len(block.logits)
+        progress(done)
+    return scores
+
+
+@dataclass(frozen=True)
+class ScoreBlock:
+    """Consecutive runs of output tokens of some records, with all that scoring takes.
+
+    runs: (place of the record, its tokens, the block's rows).
+    """
+
+    parameters: SamplingParameters
+    logits: NDArray[np.float32]
+    claimed: NDArray[np.int64]
+    address: NoiseAddress
+    runs: tuple[tuple[int, slice, slice], ...]
+
+
+def score_blocks(reference: LogitsSource, records: Sequence[Record]) -> Iterator[ScoreBlock]:
+    """The output tokens of all records, each once, in blocks of equal sampling parameters."""
     groups: defaultdict[SamplingParameters, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
         groups[parameters_of(record)].append(place)
-    scores = [_empty_scores(record.output_ids) for record in records]
-    done = 0
     for parameters, places in groups.items():
         members = [records[place] for place in places]
         for block in reference.iter_logits(
             [(*record.open.prompt_ids, *record.output_ids) for record in members],
             [len(record.open.prompt_ids) for record in members],
         ):
-            _score_block(
-                profile, parameters, members, [scores[place] for place in places], block, entropy=entropy
+            claimed, addresses, runs, start = [], [], [], 0
+            for rows in block.rows:
+                record = members[rows.sequence]
+                there = slice(rows.first_step, rows.first_step + rows.count)
+                runs.append((places[rows.sequence], there, slice(start, start + rows.count)))
+                claimed.append(np.asarray(record.output_ids[there], dtype=np.int64))
+                addresses.append(
+                    NoiseAddress.of_response(
+                        record.open.seed, len(record.open.prompt_ids), rows.count, rows.first_step
+                    )
+                )
+                start += rows.count
+            yield ScoreBlock(
+                parameters,
+                block.logits,
+                np.concatenate(claimed),
+                NoiseAddress.concatenate(addresses),
+                tuple(runs),
             )
-            done += len(block.logits)
-            progress(done)
-    return scores
 
 
-def _score_block(
-    profile: Profile,
-    parameters: SamplingParameters,
-    members: Sequence[Record],
-    scores: Sequence[TokenScores],
-    block: LogitsBlock,
-    *,
-    entropy: bool,
-) -> None:
-    """Score one block of logits and write the figures where they belong."""
-    claimed = np.concatenate(
-        [scores[rows.sequence].token[rows.first_step : rows.first_step + rows.count] for rows in block.rows]
-    )
-    address = NoiseAddress.concatenate(
-        NoiseAddress.of_response(
-            members[rows.sequence].open.seed,
-            len(members[rows.sequence].open.prompt_ids),
-            rows.count,
-            rows.first_step,
-        )
-        for rows in block.rows
-    )
-    found = profile.score(block.logits, claimed, parameters, address, entropy=entropy)
-    start = 0
-    for rows in block.rows:
-        there = slice(rows.first_step, rows.first_step + rows.count)
-        here = slice(start, start + rows.count)
-        target = scores[rows.sequence]
-        target.reference[there] = found.reference[here]
-        target.margin[there] = found.margin[here]
-        target.rank[there] = found.rank[here]
-        target.entropy[there] = found.entropy[here]
-        start += rows.count
-
-
-def _empty_scores(output_ids: Sequence[int]) -> TokenScores:
+def _empty_scores(output_ids: Sequence[int], coder: TokenCoder | None) -> TokenScores:
     token: NDArray[np.int64] = np.asarray(output_ids, dtype=np.int64)
     count = len(token)
     # Values that no recomputation gives: a row that was left out cannot pass for an audited one.
@@ -142,4 +163,5 @@ def _empty_scores(output_ids: Sequence[int]) -> TokenScores:
         margin=np.full(count, np.nan),
         rank=np.full(count, -1, dtype=np.int64),
         entropy=np.full(count, np.nan),
+        codes=None if coder is None else coder.empty(count),
     )

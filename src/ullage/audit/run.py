@@ -11,13 +11,25 @@ import numpy as np
 
 from ullage import __version__
 from ullage.audit import claims as own_claims
+from ullage.audit.assessment import (
+    NO_ASSESSMENT,
+    Assessment,
+    AuditOptions,
+    assess,
+    check_options,
+    check_usable,
+    context_of,
+    load_for,
+)
+from ullage.audit.bounds import CovertFigures
 from ullage.audit.bundle import check_place, write_bundle
 from ullage.audit.envelope import Declaration, Predicate, Rule, Sample, Statement, subject_of
 from ullage.audit.evidence import AuditedRecord, TokenScores
-from ullage.audit.examination import Examination, Progress, examine, select
+from ullage.audit.examination import Examination, Progress, examine, select, select_proportional
 from ullage.audit.statistics import Rate, clopper_pearson, cluster_bootstrap
 from ullage.audit.verdict import CONFIDENCE, Divergence, Verdict, decide, limit_for
-from ullage.claims import Claim, Window, digest_of
+from ullage.audit.watch import Alarm
+from ullage.claims import Claim, digest_of
 from ullage.errors import UsageError
 from ullage.log.checkpoint import Checkpoint
 from ullage.log.claims import log_claims
@@ -31,7 +43,7 @@ _FINDINGS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class AuditRequest:
+class AuditRequest(AuditOptions):
     """What to audit, and how."""
 
     log: Path
@@ -42,8 +54,6 @@ class AuditRequest:
     """Precision whose limit applies; None for the one that the log declares."""
     log_key: Path | None = None
     """The tap's public key; None for the one beside the log, which vouches for itself."""
-    keys: Path | None = None
-    """Folder with the verifier's keys: for a draw, and to sign a bundle."""
     out: Path | None = None
     """Where the bundle goes; None for no bundle."""
     entropy: bool = False
@@ -65,6 +75,9 @@ class AuditResult:
     notes: tuple[str, ...]
     """Sentences that a reader should see and that change nothing."""
     bundle: Path | None
+    covert: CovertFigures | None = None
+    """None without a calibration, or where the scheme of the sample allows no bound."""
+    alarm: Alarm | None = None
 
     @property
     def largest_margin(self) -> float | None:
@@ -92,7 +105,9 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
             raise UsageError(
                 "A bundle is signed: give the verifier's keys with --keys (made by `ullage keys init DIR`)."
             )
+    check_options(request)
     keys = load_verifier_keys(request.keys) if request.keys else None
+    signed = load_for(request, keys)
     reader = LogReader.open(request.log, load_verifier(request.log_key) if request.log_key else None)
     progress("verifying the log", 0, 0)
     findings = reader.verify()
@@ -108,9 +123,22 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
     if findings.integrity and header is not None and checkpoint is not None:
         limit = limit_for(request.limit_dtype or header.dtype)
         secret = keys.selection if keys else None
-        draw = select(header, checkpoint, findings.opened, request.sample, secret)
-        examination = examine(reader, header, request.model, draw, progress, entropy=request.entropy)
-    result = conclude(findings, examination, limit)
+        coder = None
+        if signed is not None:
+            check_usable(signed, header, findings.last_time)
+            coder = signed.content.coder(request.bound)
+        if request.draws is None:
+            draw = select(header, checkpoint, findings.opened, request.sample, secret)
+        else:
+            vocabulary_size = coder.noise.vocabulary_size if coder else 2
+            draw = select_proportional(
+                reader, header, checkpoint,
+                draws=request.draws, secret=secret, vocabulary_size=vocabulary_size,
+            )  # fmt: skip
+        examination = examine(
+            reader, header, request.model, draw, progress, entropy=request.entropy, coder=coder
+        )
+    result = conclude(findings, examination, limit, assess(request, signed, findings, examination, limit))
     if request.out is None or keys is None:
         return result
     if header is None or checkpoint is None:
@@ -126,7 +154,12 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
     return replace(result, bundle=request.out)
 
 
-def conclude(findings: LogFindings, examination: Examination, limit: float | None) -> AuditResult:
+def conclude(
+    findings: LogFindings,
+    examination: Examination,
+    limit: float | None,
+    assessment: Assessment = NO_ASSESSMENT,
+) -> AuditResult:
     """Verdict and claims from what was found; `limit` is None if no token could be judged."""
     scored = _scores(examination.records)
     mismatches = np.array([scores.mismatch.sum() for scores in scored], dtype=np.int64)
@@ -137,20 +170,26 @@ def conclude(findings: LogFindings, examination: Examination, limit: float | Non
         rate.mismatches,
         rate.tokens,
         0.0 if limit is None else limit,
-        _wrong(findings, examination.records),
+        [*_wrong(findings, examination.records), *assessment.wrong],
         doubts=_sentences(findings, Severity.UNSURE),
         first=first_divergence(examination.records),
     )
     return AuditResult(
         verdict=verdict,
-        claims=(*_own_claims(findings, examination, rate, clusters), *log_claims(findings)),
+        claims=(
+            *_own_claims(findings, examination, rate, clusters),
+            *assessment.claims,
+            *log_claims(findings),
+        ),
         rate=rate,
         clusters=clusters,
         limit=limit,
         sample=examination.sample,
         records=examination.records,
-        notes=tuple(_sentences(findings, Severity.NOTE)),
+        notes=(*_sentences(findings, Severity.NOTE), *assessment.notes),
         bundle=None,
+        covert=assessment.covert,
+        alarm=assessment.alarm,
     )
 
 
@@ -193,25 +232,8 @@ def _sentences(findings: LogFindings, severity: Severity) -> list[str]:
 def _own_claims(
     findings: LogFindings, examination: Examination, rate: Rate, clusters: tuple[float, float] | None
 ) -> tuple[Claim, ...]:
-    header, checkpoint, sample = findings.header, findings.checkpoint, examination.sample
-    inputs: dict[str, str] = {}
-    if checkpoint is not None:
-        inputs |= {"log_root": f"sha256:{checkpoint.root.hex()}", "log_size": str(checkpoint.size)}
-    if header is not None:
-        inputs["model"] = header.model_digest
-    if examination.reference is not None:
-        inputs["reference_stack"] = examination.reference["stack"]
-    if sample.selection_commitment is not None:
-        inputs["selection_commitment"] = sample.selection_commitment
-    window = None
-    if findings.covered and findings.first_time is not None and findings.last_time is not None:
-        window = Window(start=str(findings.first_time), end=str(findings.last_time))
-    context = own_claims.Context(
-        log_id=header.log_id if header else "",
-        model_digest=header.model_digest if header else "",
-        window=window,
-        inputs=inputs,
-    )
+    header, sample = findings.header, examination.sample
+    context = context_of(findings, examination)
     return (
         own_claims.mismatch_rate(
             rate,

@@ -16,7 +16,9 @@ from ullage.claims import to_json
 from ullage.errors import UsageError
 
 if TYPE_CHECKING:
+    from ullage.audit.bounds import CovertFigures
     from ullage.audit.run import AuditResult
+    from ullage.audit.watch import Alarm
 
 
 def audit(
@@ -40,6 +42,26 @@ def audit(
     entropy: Annotated[
         bool, typer.Option("--entropy", help="Also write each distribution's entropy (slower).")
     ] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A signed calibration: bound covert bits, watch for deviations.")
+    ] = None,
+    calibration_key: Annotated[
+        Path | None, typer.Option(help="The key that signed it (verdict.pub); yours without.")
+    ] = None,
+    bound: Annotated[
+        float | None, typer.Option(help="Raw logits by which both sides may differ: count admissible tokens.")
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Draws with replacement, by size, for a bound; instead of --sample.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the bound from draws.")] = 0.99,
+    target: Annotated[
+        float, typer.Option(help="Covert share to show; says how many draws that takes.")
+    ] = 1e-4,
+    alpha: Annotated[float, typer.Option(help="False alarms of the deviation alarm, at most.")] = 1e-4,
+    capacity: Annotated[
+        bool, typer.Option("--capacity", help="Also the path figure C(b, K), an estimate; with --bound.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> None:
@@ -48,6 +70,8 @@ def audit(
     Ends with 0 for pass, 1 for fail, 2 when log and request do not go together, 3 for cannot-tell.
     """
     records = parse_sample(sample)
+    if draws is not None and records is not None:
+        raise UsageError("--draws and --sample are two ways to draw: give one of them.")
     from ullage.audit.run import AuditRequest, audit_log
     from ullage.model.builtin import builtin_path
 
@@ -60,6 +84,14 @@ def audit(
         keys=keys,
         out=out,
         entropy=entropy,
+        calibration=calibration,
+        calibration_key=calibration_key,
+        bound=bound,
+        draws=draws,
+        confidence=confidence,
+        target=target,
+        alpha=alpha,
+        capacity=capacity,
     )
     with meter(shown=not quiet and sys.stderr.isatty()) as progress:
         result = audit_log(request, progress)
@@ -113,6 +145,42 @@ def document(result: AuditResult) -> dict[str, object]:
         "outside_filters": result.outside,
         "sample": result.sample.model_dump(mode="json"),
         "bundle": str(result.bundle) if result.bundle else None,
+        "covert": None if result.covert is None else covert_document(result.covert),
+        "alarm": None if result.alarm is None else alarm_document(result.alarm),
+    }
+
+
+def covert_document(covert: CovertFigures) -> dict[str, object]:
+    """The bound in numbers and in words."""
+    return {
+        "bits": covert.window.bits,
+        "bits_per_token": covert.window.per_token,
+        "fraction": covert.window.fraction,
+        "worst_class": covert.worst_class,
+        "worst_class_fraction": covert.worst.fraction,
+        "ending_bits": covert.ending_bits,
+        "confidence": covert.confidence,
+        "draws": covert.draws,
+        "statement": covert.statement(),
+        "advice": covert.advice,
+    }
+
+
+def alarm_document(alarm: Alarm) -> dict[str, object]:
+    """What the deviation alarm said."""
+    return {
+        "fired": alarm.fired,
+        "alpha": alarm.alpha,
+        "kappa": alarm.kappa,
+        "log_supremum": alarm.log_supremum,
+        "tokens": alarm.tokens,
+        "tokens_to_detection": alarm.tokens_to_detection or None,
+        "record": alarm.first_record,
+        "audited_share": alarm.audited_share,
+        "expected_leak_bits": alarm.expected_leak if math.isfinite(alarm.expected_leak) else None,
+        "streams": alarm.streams,
+        "streams_above": alarm.streams_above,
+        "streams_limit": alarm.streams_limit,
     }
 
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "serve": Command("serve:serve", "Serve a model behind an OpenAI-compatible API (the embedded server)."),
     "tap": Command("tap:tap", "Put the trusted gateway, with its log, in front of a server."),
     "audit": Command("audit:audit", "Recompute a sample of a log and sign a verdict."),
+    "calibrate": Command("calibrate:calibrate", "Fit and sign the noise of an honest server, for bounds."),
     "replay": Command("replay:replay", "Reproduce one answer from its record."),
 }
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
@@ -53,6 +54,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         {
             "serve": Command("redteam:serve_adversary", "Serve a cheating model behind the same API."),
             "recover": Command("redteam:recover", "Decode what a payload server hid in a log."),
+            "tokens": Command("redteam:tokens", "Let every token adversary play against the bound."),
         },
     ),
 }
