@@ -96,7 +96,7 @@ def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path: Path) -> None:
         (["recover", str(empty), "--out", str(tmp_path / "x"), *model], 3, "Nothing was found in 0 messages"),
         (["recover", str(tmp_path / "none"), "--out", "x", *model], 2, "There is no folder"),
         (["serve", "payload", *model], 2, "--payload FILE"),
-        (["serve", "nobody", *model], 2, "known are int4"),
+        (["serve", "nobody", *model], 2, "known are best-of-k"),
     ):
         done = _run(*arguments)
         assert done.returncode == code, done.stderr

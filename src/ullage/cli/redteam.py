@@ -12,20 +12,21 @@ Model = Annotated[Path | None, typer.Option(help="Folder of the declared model."
 
 
 def serve_adversary(
-    name: Annotated[str, typer.Argument(help="Which one: int4, int8, unseeded or payload.")],
+    name: Annotated[str, typer.Argument(help="Which one; a wrong name lists them.")],
     *,
     model: Model = None,
     dtype: Annotated[str, typer.Option(help="Precision of weights: float32 or bfloat16.")] = "float32",
     listen: Annotated[
         str, typer.Option(help="HOST:PORT to serve at; port 0 takes a free one.")
     ] = "127.0.0.1:8000",
-    payload: Annotated[Path | None, typer.Option(help="The file that `payload` hides.")] = None,
+    payload: Annotated[Path | None, typer.Option(help="The file to hide, for those that hide one.")] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Most sequences decoded together.")] = 32,
 ) -> None:
     """Serve a cheating model behind the same API.
 
     Prints one line, `listening on http://HOST:PORT`, when it is ready. int4 and int8 round the
-    weights, unseeded draws without the request's seed, payload hides a file in the choice of tokens.
+    weights, unseeded draws without the request's seed, payload hides a file in the choice of tokens;
+    docs/red-team.md has all of them.
     """
     from ullage.redteam.adversary import Setting
     from ullage.redteam.payload_files import read_payload
@@ -76,3 +77,37 @@ def recover(
     else:
         for what, value in figures.items():
             typer.echo(f"{what.replace('_', ' ')}: {value}")
+
+
+def tokens(
+    *,
+    model: Model = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small games: minutes instead of an hour.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="One adversary; may be given again.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Let every token adversary play, and hold what it leaks against the bound on the same traffic.
+
+    Prints one table and ends with 1 if a leak exceeds its bound.
+    """
+    from ullage.claims import to_json
+    from ullage.errors import ExitCode
+    from ullage.model.builtin import builtin_path
+    from ullage.model.reference import Reference
+    from ullage.redteam.suite import FULL, QUICK, claims_of, run_suite, table
+
+    reference = Reference.load(builtin_path() if model is None else model)
+    outcomes = run_suite(
+        reference,
+        QUICK if quick else FULL,
+        1 if quick else 5,
+        only or (),
+        lambda name: typer.echo(f"{name} …", err=True),
+    )
+    if as_json:
+        rows = [outcome.to_dict() for outcome in outcomes]
+        typer.echo(json.dumps({"adversaries": rows, "claims": to_json(claims_of(outcomes))}))
+    else:
+        typer.echo("\n".join(table(outcomes)))
+    if not all(outcome.is_bounded for outcome in outcomes):
+        raise typer.Exit(ExitCode.FAIL)

@@ -1,0 +1,28 @@
+"""Naive steganography in the token game: the payload server, its framing and its receiver, unchanged."""
+
+from __future__ import annotations
+
+from ullage.model.reference import Reference
+from ullage.redteam.adversary import Transcript
+from ullage.redteam.framing import SEGMENT_BITS, SEGMENT_BYTES
+from ullage.redteam.hidden_bits import bits_at
+from ullage.redteam.payload import PayloadChooser
+from ullage.redteam.recovery import recover
+from ullage.redteam.token_adversary import TokenAdversary
+from ullage.redteam.token_game import Agents, Reading, Traffic
+
+
+def _enlist(reference: Reference, payload: bytes) -> Agents:
+    def read(traffic: Traffic) -> list[Reading]:
+        transcripts = [Transcript(row.prompt_ids, row.output_ids, row.parameters) for row in traffic.messages]
+        file = recover(reference.logits, transcripts).file
+        return [
+            Reading(SEGMENT_BITS * index, bits_at(file.data, SEGMENT_BITS * index, SEGMENT_BITS))
+            for index in sorted(file.known)
+            if (index + 1) * SEGMENT_BYTES <= len(file.data)
+        ]
+
+    return Agents(reference.model, PayloadChooser(payload), read)
+
+
+PAYLOAD_GAME = TokenAdversary("payload", "a file hidden in the choice of tokens", _enlist, dtype="float32")

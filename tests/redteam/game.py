@@ -1,0 +1,55 @@
+"""One token game on the built-in model, and what the verifier makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+from ullage.model.builtin import builtin_path
+from ullage.model.reference import Reference
+from ullage.redteam.pricing import Priced
+from ullage.redteam.suite import CONFIDENCE_BITS
+from ullage.redteam.token_adversary import TokenAdversary, usual_noise
+from ullage.redteam.token_game import Game, Size, play
+
+SIZE = Size(8, 48)
+
+
+@dataclass(frozen=True)
+class Played:
+    game: Game
+    priced: Priced
+    bound: float
+    """Codelength of the traffic, with the bits of seeds that nobody issued."""
+
+
+@cache
+def reference() -> Reference:
+    return Reference.load(builtin_path())
+
+
+def played(adversary: TokenAdversary, size: Size = SIZE, number: int = 0) -> Played:
+    torch.set_num_threads(1)  # batches of a small model gain nothing from more
+    payload = np.random.default_rng([number, 5]).bytes(4096)
+    known = reference()
+    game = play(known, adversary.enlist(known, payload), payload, adversary.sized(size), number)
+    noise = usual_noise(known.vocabulary_size)
+    if adversary.noise:
+        noise = adversary.noise(noise)
+    priced = Priced.of(game.traffic)
+    return Played(game, priced, float(priced.codelength(noise).sum()) + game.seed_bits)
+
+
+def read_whole(adversary: TokenAdversary, size: Size, games: int = 3) -> Played:
+    """The first game whose receiver stayed in step to the end: sender and receiver compute in different
+    shapes, and a gap at an edge may lose one game, on one kind of machine, but not three. No game may
+    leak more than its bound."""
+    for number in range(games):
+        found = played(adversary, size, number)
+        assert 0 <= found.game.decoded_bits <= found.bound + CONFIDENCE_BITS
+        if found.game.decoded_bits >= found.game.attempted_bits > 3:
+            return found
+    raise AssertionError(f"the receiver of {adversary.name} lost step in {games} games")

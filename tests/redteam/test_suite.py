@@ -1,0 +1,86 @@
+"""The suite's arithmetic, and the command that prints it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.redteam.game import reference
+from ullage.errors import UsageError
+from ullage.redteam.near_ties import near_ties
+from ullage.redteam.registry import adversary_names
+from ullage.redteam.suite import Outcome, run_suite, table
+from ullage.redteam.token_game import Reading, Size, requests
+from ullage.redteam.token_registry import TOKEN_ADVERSARIES
+from ullage.sampling.address import NoiseAddress
+from ullage.sampling.parameters import SamplingParameters
+from ullage.sampling.profiles import get_profile
+
+
+@pytest.mark.parametrize(
+    "parameters", [SamplingParameters(), SamplingParameters(0.7, 0.9, 40), SamplingParameters(0)]
+)
+def test_near_ties_agree_with_the_profile(parameters: SamplingParameters) -> None:
+    logits = (3 * np.random.default_rng(0).standard_normal((20, 300))).astype(np.float32)
+    address = NoiseAddress.of_response(9, 4, 20)
+    profile = get_profile("murmur3-gumbel/f64")
+    found = near_ties(logits, parameters, address)
+    assert (found.tokens[:, 0] == profile.choose(logits, parameters, address)).all()
+    for column in (0, 1, 5):
+        there = np.isfinite(found.gaps[:, column])
+        scores = profile.score(logits, np.where(there, found.tokens[:, column], 0), parameters, address)
+        assert scores.margin[there] == pytest.approx(found.gaps[there, column], abs=1e-9)
+    assert (found.gaps == np.sort(found.gaps, axis=1)).all()
+
+
+def test_bits_are_compared_and_not_believed() -> None:
+    payload = bytes([0b10110000])
+    assert Reading(0, [1, 0, 1]).correct(payload) == 3
+    assert Reading(2, [1, 1, 0]).correct(payload) == 3
+    assert Reading(0, [1, 0, 0, 1]).correct(payload) == 0
+    assert Reading(0, [1, 0, 0, 1], stream=True).correct(payload) == 2
+
+
+def test_a_leak_above_its_bound_shows() -> None:
+    fine = Outcome("fine", 100, 10, 10, 10.0, 0, None, 3, 50.0, float("inf"))
+    broken = Outcome("broken", 100, 21, 21, 10.0, 0, 20.0, 3, float("inf"), float("inf"))
+    assert fine.is_bounded
+    assert not broken.is_bounded
+    assert fine.bits_before_alarm == pytest.approx(5)
+    assert broken.bits_before_alarm is None
+    assert ["EXCEEDS" in line for line in table([fine, broken])] == [False, False, False, True]
+
+
+def test_seeds_are_issued_as_the_tap_issues_them_and_differ() -> None:
+    seeds = [row.seed for number in (0, 1) for row in requests(reference(), Size(8, 1), number)]
+    assert len(set(seeds)) == 16
+
+
+def test_each_token_adversary_can_be_served() -> None:
+    served = set(adversary_names())
+    assert {adversary.name for adversary in TOKEN_ADVERSARIES} - served == {"honest-bf16"}
+
+
+def test_an_unknown_adversary_is_named() -> None:
+    with pytest.raises(UsageError, match="'nobody'"):
+        run_suite(reference(), Size(1, 1), names=["nobody"])
+
+
+def test_the_command_prints_the_issues_json() -> None:
+    command = [sys.executable, "-m", "ullage", "redteam", "tokens", "--quick", "--json"]
+    command += ["--only", "near-tie-0.5", "--only", "unseeded"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    first, second = said["adversaries"]
+    assert (first["name"], second["name"]) == ("near-tie-0.5", "unseeded")
+    assert first["mode"] == "audit"
+    assert 0 < first["leaked_bits_per_token"] <= first["bound_bits_per_token"]
+    assert second["tokens_to_detection"]["median"] <= 8
+    assert second["leaked_bits_per_token"] == 0
+    assert first["bits_before_alarm"] > 0
+    assert len(said["claims"]) == 4
