@@ -14,7 +14,7 @@ import pytest
 
 from ullage.audit.bundle import verify_bundle
 from ullage.claims import read_claims
-from ullage.demo.run import prepare
+from ullage.demo.run import PAYLOAD_BYTES, prepare
 from ullage.demo.scenarios import SCENARIOS, load_prompts
 from ullage.demo.story import Folder
 from ullage.errors import ExitCode, UsageError
@@ -68,11 +68,11 @@ def test_every_verdict_is_signed(demo: tuple[Path, dict[str, Any]]) -> None:
 def test_the_payload_was_really_recovered(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out, _ = demo
     weights = next(builtin_path().glob("*.safetensors"))
-    assert (out / "payload.bin").read_bytes() == weights.read_bytes()[:4096]
+    assert (out / "payload.bin").read_bytes() == weights.read_bytes()[:PAYLOAD_BYTES]
     page = (out / "report.html").read_text("utf-8")
     recovered = re.search(r'<p class="big">([\d,]+) bytes</p>', page)
     assert recovered is not None
-    assert int(recovered.group(1).replace(",", "")) > 2000
+    assert int(recovered.group(1).replace(",", "")) > PAYLOAD_BYTES // 2
 
 
 def test_a_flipped_byte_in_a_log_is_found(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ullage.model.identity import identify
 from ullage.model.tokenizer import ModelTokenizer
 from ullage.redteam.adversary import Recovery
 
-PAYLOAD_BYTES = 4096
+PAYLOAD_BYTES = 1024
 _OURS = ("keys", "logs", "audits", "processes", "payload.bin", "claims.json", "report.html")
 
 

@@ -26,19 +26,31 @@ class Scenario:
     adversary: str | None
     prompts: int
     tokens: int
+    max_tokens: int
     expected: Literal["pass", "fail"]
 
 
-# The float32 limit of 0.02 % needs 23,024 clean tokens before its 99 % upper bound is met.
+def _cheat(name: str, story: str) -> Scenario:
+    """A cheating server declares bfloat16, whose honest noise is the better hiding place."""
+    return Scenario(
+        name, story, "bfloat16", adversary=name, prompts=104, tokens=5_000, max_tokens=64, expected="fail"
+    )
+
+
 SCENARIOS = (
-    Scenario("honest-float32", "the declared model, in float32", "float32", None, 142, 23_500, "pass"),
-    Scenario("honest-bfloat16", "the declared model, in bfloat16", "bfloat16", None, 104, 6_000, "pass"),
-    Scenario("int4", "weights rounded to 4 bits", "bfloat16", "int4", 104, 6_000, "fail"),
+    # The float32 limit of 0.02 % needs 23,024 clean tokens before its 99 % upper bound is met.
     Scenario(
-        "unseeded", "its own dice instead of the tap's seed", "bfloat16", "unseeded", 104, 6_000, "fail"
+        "honest-float32", "the declared model, in float32", "float32",
+        adversary=None, prompts=142, tokens=23_500, max_tokens=128, expected="pass",
     ),
-    Scenario("payload", "a file in the choice of tokens", "bfloat16", "payload", 104, 6_000, "fail"),
-)
+    Scenario(
+        "honest-bfloat16", "the declared model, in bfloat16", "bfloat16",
+        adversary=None, prompts=104, tokens=5_000, max_tokens=64, expected="pass",
+    ),
+    _cheat("int4", "weights rounded to 4 bits"),
+    _cheat("unseeded", "its own dice instead of the tap's seed"),
+    _cheat("payload", "a file hidden in the choice of tokens"),
+)  # fmt: skip
 
 
 def load_prompts() -> tuple[Prompt, ...]:

@@ -73,13 +73,14 @@ class Story:
             (self._folder.root / part).mkdir(parents=True, exist_ok=True)
         await self._make_keys("verifier")
         audits: list[asyncio.Task[Outcome]] = []
-        async with AsyncExitStack() as servers, asyncio.TaskGroup() as group:
-            following = group.create_task(self._start_server(scenarios[0], servers))
+        async with AsyncExitStack() as processes, asyncio.TaskGroup() as group:
+            following = group.create_task(self._start(scenarios[0], processes))
             for index, scenario in enumerate(scenarios):
-                server = await following
+                server, tap = await following
                 if index + 1 < len(scenarios):
-                    following = group.create_task(self._start_server(scenarios[index + 1], servers))
-                traffic = await self._serve(scenario, server.url)
+                    following = group.create_task(self._start(scenarios[index + 1], processes))
+                traffic = await self._send(scenario, tap.url)
+                await tap.stop()
                 await server.stop()
                 audits.append(group.create_task(self._audit(scenario, traffic)))
         return [task.result() for task in audits]
@@ -90,29 +91,37 @@ class Story:
         arguments = ["keys", "init", str(folder), "--role", kind]
         await run_to_end(arguments, self._folder.output(role, "keys"), [ExitCode.PASS])
 
-    async def _start_server(self, scenario: Scenario, servers: AsyncExitStack) -> ServerProcess:
+    async def _start(
+        self, scenario: Scenario, processes: AsyncExitStack
+    ) -> tuple[ServerProcess, ServerProcess]:
+        """The scenario's server, and the tap before it."""
+        keys = asyncio.create_task(self._make_keys(scenario.name))
         command = ["serve"] if scenario.adversary is None else ["redteam", "serve", scenario.adversary]
         command += ["--model", str(self._model), "--listen", "127.0.0.1:0"]
         command += ["--dtype", scenario.declared_dtype]
         if scenario.adversary == "payload":
             command += ["--payload", str(self._folder.payload)]
-        server = ServerProcess(command, self._folder.output(scenario.name, "server"))
-        return await servers.enter_async_context(server)
-
-    async def _serve(self, scenario: Scenario, upstream: str) -> Traffic:
-        await self._make_keys(scenario.name)
+        server = await processes.enter_async_context(
+            ServerProcess(command, self._folder.output(scenario.name, "server"))
+        )
+        await keys
         arguments = [
-            "tap", "--upstream", upstream, "--log", str(self._folder.log(scenario.name)),
+            "tap", "--upstream", server.url, "--log", str(self._folder.log(scenario.name)),
             "--keys", str(self._folder.tap_keys(scenario.name)), "--listen", "127.0.0.1:0",
             "--model", str(self._model), "--dtype", scenario.declared_dtype,
             "--verifier-keys", str(self._folder.verifier_keys),
         ]  # fmt: skip
-        async with ServerProcess(arguments, self._folder.output(scenario.name, "tap")) as tap:
-            shown = f"{scenario.name}: {{}} of {scenario.tokens:,} tokens through the tap"
-            return await send(
-                tap.url, self._prompts[: scenario.prompts], scenario.tokens,
-                on_progress=lambda tokens: self._progress(shown.format(f"{tokens:,}")),
-            )  # fmt: skip
+        tap = await processes.enter_async_context(
+            ServerProcess(arguments, self._folder.output(scenario.name, "tap"))
+        )
+        return server, tap
+
+    async def _send(self, scenario: Scenario, url: str) -> Traffic:
+        shown = f"{scenario.name}: {{}} of {scenario.tokens:,} tokens through the tap"
+        return await send(
+            url, self._prompts[: scenario.prompts], scenario.tokens, max_tokens=scenario.max_tokens,
+            on_progress=lambda tokens: self._progress(shown.format(f"{tokens:,}")),
+        )  # fmt: skip
 
     async def _audit(self, scenario: Scenario, traffic: Traffic) -> Outcome:
         async with self._audit_turn:

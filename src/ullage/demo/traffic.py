@@ -24,7 +24,7 @@ _SETTINGS: tuple[dict[str, Any], ...] = (
     {"temperature": 1.0},
     {"temperature": 0.0},
 )
-_MAX_TOKENS = 128
+MAX_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class _Tally:
     output_tokens: int = 0
 
 
-async def _ask(client: AsyncOpenAI, model: str, prompt: Prompt, index: int) -> int:
+async def _ask(client: AsyncOpenAI, model: str, prompt: Prompt, index: int, max_tokens: int) -> int:
     """Send one prompt, every third as a stream; returns the number of output tokens."""
-    settings = dict(_SETTINGS[index % len(_SETTINGS)], model=model, max_tokens=_MAX_TOKENS)
+    settings = dict(_SETTINGS[index % len(_SETTINGS)], model=model, max_tokens=max_tokens)
     streaming = index % 3 == 0
     if streaming:
         settings |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -67,6 +67,8 @@ async def send(
     url: str,
     prompts: Sequence[Prompt],
     target_tokens: int,
+    *,
+    max_tokens: int = MAX_TOKENS,
     concurrency: int = 32,
     on_progress: Callable[[int], None] = lambda tokens: None,
 ) -> Traffic:
@@ -86,7 +88,7 @@ async def send(
 
         async def worker() -> None:
             for index, prompt in items:
-                tokens = await _ask(client, model, prompt, index)
+                tokens = await _ask(client, model, prompt, index, max_tokens)
                 tally.output_tokens += tokens  # not `+= await`, which reads the tally before it waits
                 tally.requests += 1
                 on_progress(tally.output_tokens)
