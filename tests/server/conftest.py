@@ -29,6 +29,8 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [
         sys.executable,
         "-c",
+        # A shell that runs the tests in the background has its children ignore SIGINT.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from ullage.cli.main import run; run()",
         "serve",
         "--listen",
