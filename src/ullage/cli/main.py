@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("demo:demo", "The whole story on the built-in model: five servers, audited."),
     "serve": Command("serve:serve", "Serve a model behind an OpenAI-compatible API (the embedded server)."),
     "tap": Command("tap:tap", "Put the trusted gateway, with its log, in front of a server."),
+    "enforcer": Command("enforcer:enforcer", "Run the reference that an enforcing tap asks."),
     "audit": Command("audit:audit", "Recompute a sample of a log and sign a verdict."),
     "calibrate": Command("calibrate:calibrate", "Fit and sign the noise of an honest server, for bounds."),
     "replay": Command("replay:replay", "Reproduce one answer from its record."),

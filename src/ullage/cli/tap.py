@@ -47,6 +47,19 @@ def tap(
     ] = 60,
     total_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a whole answer.")] = 600,
     grace: Annotated[float, typer.Option(min=1, help="Seconds for requests in flight when it stops.")] = 10,
+    enforce: Annotated[
+        Path | None, typer.Option(help="Socket of `ullage enforcer`: release the reference's tokens alone.")
+    ] = None,
+    reference_digest: Annotated[
+        str | None, typer.Option(help="The enforcer's numerical stack must be this one. Default: any.")
+    ] = None,
+    replacements: Annotated[
+        int, typer.Option(min=0, help="Wrong tokens of an answer after which the reference decodes alone.")
+    ] = 8,
+    slot: Annotated[
+        float, typer.Option(min=0, help="Seconds between releases under --enforce; 0: when checked.")
+    ] = 0,
+    slot_tokens: Annotated[int, typer.Option(min=1, help="Tokens a slot.")] = 32,
 ) -> None:
     """Put the trusted gateway, with its log, in front of a server.
 
@@ -60,14 +73,16 @@ def tap(
     from ullage.model.identity import identify
     from ullage.model.tokenizer import ModelTokenizer
     from ullage.sampling.profiles import get_profile
-    from ullage.tap.run import Declaration, TapSettings, open_log, serve
+    from ullage.tap.run import Declaration, EnforceSettings, TapSettings, open_log, serve
     from ullage.tap.upstream import Timeouts
 
     if selection_commitment is not None and verifier_keys is not None:
         raise UsageError("Give --selection-commitment or --verifier-keys, not both.")
     if dtype not in ("float32", "bfloat16"):
         raise UsageError(f"--dtype is float32 or bfloat16, not '{dtype}'.")
-    get_profile(profile)
+    chosen = get_profile(profile)
+    if enforce is None and (slot or reference_digest):
+        raise UsageError("--slot and --reference-digest go with --enforce SOCKET.")
     folder = model or builtin.builtin_path()
     tap_keys = load_tap_keys(keys)
     selection = load_verifier_keys(verifier_keys).selection if verifier_keys else None
@@ -86,6 +101,11 @@ def tap(
         timeouts=Timeouts(connect_timeout, first_byte_timeout, between_timeout, total_timeout),
         max_active=max_active,
         grace=grace,
+        enforce=None
+        if enforce is None
+        else EnforceSettings(
+            enforce, chosen.position_addressed, reference_digest, replacements, slot, slot_tokens
+        ),
     )
     tokenizer = ModelTokenizer.load(folder)
     serve(settings, open_log(log, tap_keys, declaration), tap_keys, tokenizer)

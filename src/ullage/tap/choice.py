@@ -33,6 +33,7 @@ class Choice:
     pending_text: str = ""
     text_begun: bool = False  # whether an event of this choice has been made
     error: UpstreamError | None = None
+    detail: str = ""  # what the record says of how the output came about
 
     @property
     def finish_reason(self) -> FinishReason:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ullage.log.record import Part
 from ullage.tap.choice import Choice, pull
+from ullage.tap.enforced_choice import Enforcement, pull_enforced
 from ullage.tap.failures import Failure, LogUnavailableError, UpstreamError, error_body
 from ullage.tap.finish import Transcript
 from ullage.tap.recorder import NANOSECONDS, Recorder
@@ -58,6 +59,7 @@ class Gateway:
         self._upstream = upstream
         self._tokenizer = tokenizer
         self._names = names
+        self.enforcement: Enforcement | None = None  # set before the first request, if at all
         self._last_closes: set[asyncio.Task[None]] = set()
         self.log_failed = False
 
@@ -151,7 +153,11 @@ class Gateway:
         await release.finish(data)
 
     async def _pull(self, choice: Choice, reply: Reply, progress: Callable[[], None]) -> None:
-        await pull(choice, reply.request, self._upstream, self._names.upstream_model, progress)
+        source = (self._upstream, self._names.upstream_model, progress)
+        if self.enforcement is None:
+            await pull(choice, reply.request, *source)
+        else:
+            await pull_enforced(choice, reply.request, self.enforcement, *source)
 
     async def _fail(self, reply: Reply, error: UpstreamError, release: Release) -> None:
         body = error_body(error.failure)

@@ -138,5 +138,5 @@ class Reply:
             output_ids=output_ids,
             finish_reason=choice.finish_reason if outcome == "complete" else None,
             fingerprint=choice.fingerprint,
-            detail=detail,
+            detail=detail or choice.detail,
         )

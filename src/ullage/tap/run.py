@@ -22,6 +22,9 @@ from ullage.log.record import HeaderPart, first_problem
 from ullage.log.recovery import ENTRIES
 from ullage.log.writer import LogWriter
 from ullage.tap.app import TapApp
+from ullage.tap.draft import DEFAULT_REPLACEMENTS
+from ullage.tap.enforced_choice import Enforcement
+from ullage.tap.enforcement import EnforcerClient
 from ullage.tap.gateway import Gateway, Names
 from ullage.tap.http_limits import ClientLimits, LimitedProtocol
 from ullage.tap.recorder import Recorder
@@ -67,6 +70,18 @@ class Declaration:
 
 
 @dataclass(frozen=True)
+class EnforceSettings:
+    """Where the enforcer listens and how its tokens are released; see `Enforcement`."""
+
+    socket: Path
+    continues: bool
+    reference_digest: str | None = None  # None: any stack
+    replacements: int = DEFAULT_REPLACEMENTS
+    slot: float = 0.0
+    slot_tokens: int = 32
+
+
+@dataclass(frozen=True)
 class TapSettings:
     """How the tap listens, what it is in front of, and its limits. Times are in seconds."""
 
@@ -79,6 +94,7 @@ class TapSettings:
     max_active: int = 1024
     grace: float = 10.0  # for requests in flight when the tap is told to stop
     keep_alive: int = 65
+    enforce: EnforceSettings | None = None
 
 
 def open_log(directory: Path, keys: TapKeys, declaration: Declaration) -> LogWriter:
@@ -139,6 +155,9 @@ def serve(settings: TapSettings, writer: LogWriter, keys: TapKeys, tokenizer: To
         )
         loop_factory = config.get_loop_factory()
         with asyncio.Runner(loop_factory=loop_factory) as runner:
+            if settings.enforce is not None:
+                connecting = _connect(settings.enforce, writer.header, tokenizer)
+                gateway.enforcement = runner.run(connecting)
             runner.run(_serve(config, listener, gateway, upstream))
     finally:
         writer.close()
@@ -150,6 +169,23 @@ async def _serve(
     await _Server(config).serve([listener])
     await gateway.drain()
     upstream.close()
+    if gateway.enforcement is not None:
+        await gateway.enforcement.client.close()
+
+
+async def _connect(settings: EnforceSettings, header: HeaderPart, tokenizer: Tokenizer) -> Enforcement:
+    """Find the enforcer and see that it runs what the log declares. Raises UsageError, EnforcerError."""
+    client = await EnforcerClient.connect(
+        settings.socket, header.model_digest, header.profile, settings.reference_digest
+    )
+    found = client.welcome
+    if (found.vocabulary_size, found.context_length) != (tokenizer.vocabulary_size, tokenizer.context_length):
+        await client.close()
+        raise UsageError(
+            f"The enforcer has {found.vocabulary_size} tokens and a context of {found.context_length}, the "
+            f"declared model {tokenizer.vocabulary_size} and {tokenizer.context_length}; give both one model."
+        )
+    return Enforcement(client, settings.replacements, settings.continues, settings.slot, settings.slot_tokens)
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,180 @@
+"""Released tokens are the reference's; the server's are drafts that make it quick.
+
+`enforced` yields what the reference says, whatever the source of drafts does: wrong tokens are replaced and
+the source is asked to go on from the corrected prefix; after too many of them, or when the source fails,
+ends too early or does not answer, the reference decodes the rest alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ullage.enforce.protocol import Answer, FinishReason
+from ullage.tap.answer import EventReader, read_event
+from ullage.tap.enforcement import EnforcedRequest
+from ullage.tap.failures import Failure, UpstreamError
+from ullage.tap.request import CompletionRequest, upstream_body
+from ullage.tap.upstream import Traffic, Upstream
+
+DEFAULT_REPLACEMENTS: Final = 8
+_PATH: Final = "/v1/completions"
+_BODY_BASE: Final = 1 << 20
+_BYTES_PER_TOKEN: Final = 4096
+
+
+@dataclass
+class Tally:
+    """What became of the drafts of one output: for sealed records, never for clients."""
+
+    drafted: int = 0  # tokens of the source that were looked at
+    replaced: int = 0
+    alone: int = 0  # tokens that the reference decoded without a draft
+    failure: str = ""  # why the source was given up, if it was
+
+    def sentence(self) -> str:
+        """The same in words, for a record."""
+        text = f"enforced: {self.drafted} drafted, {self.replaced} replaced, {self.alone} decoded alone"
+        return f"{text}; {self.failure}" if self.failure else text
+
+
+class Drafts(Protocol):
+    """Where drafts come from."""
+
+    def after(self, released: Sequence[int]) -> AsyncGenerator[list[int]]:
+        """Tokens that the source puts after the prompt and these. Raises UpstreamError."""
+        ...
+
+
+async def enforced(
+    request: EnforcedRequest,
+    drafts: Drafts,
+    tally: Tally,
+    *,
+    replacements: int = DEFAULT_REPLACEMENTS,
+    continues: bool = True,
+    patience: float | None = None,
+) -> AsyncGenerator[tuple[tuple[int, ...], FinishReason | None]]:
+    """The reference's tokens in pieces, the last with the finish reason.
+
+    `replacements` wrong drafts are put right before the source is given up; `continues` is False for
+    profiles whose noise a continuation would restart; `patience` are the seconds in which the source must
+    bring what fills a chunk. Raises EnforcerError.
+    """
+    released: list[int] = []
+    while request.finish_reason is None:
+        if tally.failure:
+            answer = await request.decode(request.span)
+            tally.alone += len(answer.tokens)
+            released += answer.tokens
+            yield answer.tokens, answer.finish_reason
+            continue
+        async with contextlib.aclosing(_checked(request, drafts, released, tally, patience)) as answers:
+            async for answer in answers:
+                released += answer.tokens
+                yield answer.tokens, answer.finish_reason
+        if tally.replaced > (replacements if continues else 0):
+            tally.failure = tally.failure or "given up after its last wrong token"
+
+
+async def _checked(
+    request: EnforcedRequest,
+    drafts: Drafts,
+    released: Sequence[int],
+    tally: Tally,
+    patience: float | None,
+) -> AsyncGenerator[Answer]:
+    """Answers to one run of the source's, up to its first wrong token, its end, or the output's."""
+    pending: list[int] = []
+    try:
+        async with contextlib.aclosing(drafts.after(tuple(released))) as source:
+            wait = _Patience(patience)
+            while (ids := await wait.for_next(source)) is not None:
+                pending += ids
+                while len(pending) >= request.span:
+                    count = request.span
+                    answer = await _check(request, pending[:count], tally)
+                    del pending[:count]
+                    wait.restart()
+                    yield answer
+                    if request.finish_reason is not None or answer.accepted < count:
+                        return
+    except UpstreamError as error:
+        tally.failure = error.detail
+    while pending and request.finish_reason is None:
+        count = min(len(pending), request.span)
+        answer = await _check(request, pending[:count], tally)
+        del pending[:count]
+        yield answer
+        if answer.accepted < count:
+            return
+    if request.finish_reason is None:
+        tally.failure = tally.failure or "the source ended before the output"
+
+
+class _Patience:
+    """How long a source may take for one chunk of drafts."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """A new chunk begins."""
+        now = asyncio.get_running_loop().time()
+        self._deadline = None if self._seconds is None else now + self._seconds
+
+    async def for_next(self, source: AsyncGenerator[list[int]]) -> list[int] | None:
+        """The source's next drafts, None at its end. Raises UpstreamError when they are late."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await anext(source, None)
+        except TimeoutError as error:
+            raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "no drafts in time") from error
+
+
+async def _check(request: EnforcedRequest, drafts: Sequence[int], tally: Tally) -> Answer:
+    answer = await request.check(drafts)
+    tally.drafted += len(answer.tokens)
+    tally.replaced += answer.accepted < len(answer.tokens)
+    return answer
+
+
+class UpstreamDrafts:
+    """Drafts of the server behind the tap, streamed, so that they are checked while it decodes."""
+
+    def __init__(
+        self, request: CompletionRequest, seed: int, upstream: Upstream, model: str | None, traffic: Traffic
+    ) -> None:
+        self._request = request
+        self._seed = seed
+        self._upstream = upstream
+        self._model = model
+        self._traffic = traffic
+        self.fingerprint: str | None = None
+        self._deadline = asyncio.get_running_loop().time() + upstream.timeouts.total
+
+    async def after(self, released: Sequence[int]) -> AsyncGenerator[list[int]]:
+        """See `Drafts`."""
+        left = self._request.max_tokens - len(released)
+        prompt_ids = (*self._request.prompt_ids, *released)
+        rest = dataclasses.replace(self._request, prompt_ids=prompt_ids, max_tokens=left, stream=True)
+        body = upstream_body(rest, self._seed, self._model)
+        limit = _BODY_BASE + _BYTES_PER_TOKEN * (left + len(prompt_ids))
+        events = EventReader()
+        async with self._upstream.post(_PATH, body, self._traffic, stream=True) as response:
+            if response.status != 200 or response.content_type != "text/event-stream":
+                raise UpstreamError(Failure.UPSTREAM_INVALID, f"status {response.status}")
+            async for piece in response.body(limit):
+                if asyncio.get_running_loop().time() > self._deadline:
+                    raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "no whole answer in time")
+                for data in events.feed(piece):
+                    if data == b"[DONE]":
+                        return
+                    delta = read_event(data)
+                    self.fingerprint = self.fingerprint or delta.fingerprint
+                    yield delta.ids
