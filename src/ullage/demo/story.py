@@ -7,14 +7,13 @@ server answers, the next one is loading and the one before is being audited.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ullage.demo.processes import ServerProcess, run_to_end
+from ullage.demo.processes import ServerProcess, VerifierProcess, run_to_end
 from ullage.demo.scenarios import Prompt, Scenario, load_prompts
 from ullage.demo.traffic import Traffic, send
 from ullage.errors import ExitCode
@@ -66,14 +65,14 @@ class Story:
     def __init__(self, folder: Folder, model: Path, progress: Progress) -> None:
         self._folder, self._model, self._progress = folder, model, progress
         self._prompts: tuple[Prompt, ...] = load_prompts()
-        self._audit_turn = asyncio.Lock()
 
     async def run(self, scenarios: tuple[Scenario, ...]) -> list[Outcome]:
         for part in ("keys", "logs", "audits", "processes"):
             (self._folder.root / part).mkdir(parents=True, exist_ok=True)
         await self._make_keys("verifier")
         audits: list[asyncio.Task[Outcome]] = []
-        async with AsyncExitStack() as processes, asyncio.TaskGroup() as group:
+        verifier = VerifierProcess(self._folder.output("verifier", "audits"))
+        async with AsyncExitStack() as processes, verifier, asyncio.TaskGroup() as group:
             following = group.create_task(self._start(scenarios[0], processes))
             for index, scenario in enumerate(scenarios):
                 server, tap = await following
@@ -82,7 +81,7 @@ class Story:
                 traffic = await self._send(scenario, tap.url)
                 await tap.stop()
                 await server.stop()
-                audits.append(group.create_task(self._audit(scenario, traffic)))
+                audits.append(group.create_task(self._audit(scenario, traffic, verifier)))
         return [task.result() for task in audits]
 
     async def _make_keys(self, role: str) -> None:
@@ -123,17 +122,16 @@ class Story:
             on_progress=lambda tokens: self._progress(shown.format(f"{tokens:,}")),
         )  # fmt: skip
 
-    async def _audit(self, scenario: Scenario, traffic: Traffic) -> Outcome:
-        async with self._audit_turn:
-            began = asyncio.get_running_loop().time()
-            arguments = [
-                "audit", str(self._folder.log(scenario.name)), "--model", str(self._model),
-                "--key", str(self._folder.tap_keys(scenario.name) / "log.pub"),
-                "--keys", str(self._folder.verifier_keys), "--sample", "all",
-                "--out", str(self._folder.audit(scenario.name)), "--json", "--quiet",
-            ]  # fmt: skip
-            accepted = [ExitCode.PASS, ExitCode.FAIL, ExitCode.CANNOT_TELL]
-            output = await run_to_end(arguments, self._folder.output(scenario.name, "audit"), accepted)
-            seconds = asyncio.get_running_loop().time() - began
+    async def _audit(self, scenario: Scenario, traffic: Traffic, verifier: VerifierProcess) -> Outcome:
+        began = asyncio.get_running_loop().time()
+        found = await verifier.audit(
+            {
+                "log": str(self._folder.log(scenario.name)),
+                "key": str(self._folder.tap_keys(scenario.name) / "log.pub"),
+                "keys": str(self._folder.verifier_keys),
+                "model": str(self._model),
+                "out": str(self._folder.audit(scenario.name)),
+            }
+        )
         self._progress(f"{scenario.name}: audited")
-        return Outcome(scenario, traffic, json.loads(output), seconds)
+        return Outcome(scenario, traffic, found, asyncio.get_running_loop().time() - began)
