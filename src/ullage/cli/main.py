@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "audit cross": Command("audit_sealed:cross", "Whether the bundles of two parties agree, and no more."),
     "calibrate": Command("calibrate:calibrate", "Fit and sign the noise of an honest server, for bounds."),
     "bound": Command("bound:bound", "Bound what anybody's table of token scores could hide."),
+    "residual": Command("residual:residual", "Bound what a log's answers said by time, order and failure."),
     "total": Command("total:total", "Add up what a rack and a fleet let out in a day, over every way out."),
     "probe": Command("probe:probe", "Audit a remote provider from outside, without a tap."),
     "profile": Command("profile:profile", "Tell which sampler profile a server follows."),

@@ -8,11 +8,12 @@ docs/residual.md has the proofs; `ullage redteam wire` what encoders really got 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ullage.claims import Bound, Claim, Evidence, Trust
+from ullage.claims import Bound, Claim, Evidence, Trust, Window
+from ullage.enforce.accounting import Ledger
 from ullage.log.record import Record
 from ullage.tap.ledger import Allowance, pattern_bits
 from ullage.tap.pacing import Pace, padded_length
@@ -102,6 +103,22 @@ def paced_channels(observed: Observed, pace: Pace) -> list[Channel]:
     ]
 
 
+def enforced_channels(observed: Observed, lateness: Ledger) -> list[Channel]:
+    """A tap that enforces in slots: the reference answers whatever the server does, so that late slots are
+    all that the server can bring about.
+    """
+    return [
+        Channel(
+            "timing",
+            lateness.bits / observed.messages,
+            f"which of {lateness.slots} slots were late, {lateness.late} in all, and by how much",
+        ),
+        Channel("order", 0.0, "a slot is given by the request's arrival and the answer's length"),
+        Channel("errors and drops", 0.0, "the reference answers where the server does not"),
+        _length(observed, 0),
+    ]
+
+
 def allowed_channels(
     messages: int, groups: float, allowance: Allowance, pace: Pace, days: float = 1.0
 ) -> Channel:
@@ -164,15 +181,27 @@ def _late_steps(detail: str) -> int:
 
 
 def residual_claim(
-    channels: Iterable[Channel], observed: Observed, *, paced: bool, subject: str = ""
+    channels: Iterable[Channel],
+    observed: Observed,
+    *,
+    paced: bool,
+    subject: str = "",
+    window: Window | None = None,
+    inputs: Mapping[str, str] | None = None,
+    settings: str = "",
 ) -> Claim:
-    """`channel.residual`: the sum over the channels, bits a message."""
+    """`channel.residual`: the sum over the channels, bits a message.
+
+    `settings` says, as an assumption, what the tap ran with: its log does not.
+    """
     listed = list(channels)
     assumptions = [f"{channel.name}: {channel.because}" for channel in listed]
     if paced:
         assumptions.append("a receiver cannot tell how far within its slot an answer leaves")
         assumptions.append("the tap's own delays and slow clients are not moved by the server")
     assumptions.append("the token claims cover where an output ends and which tokens it has")
+    if settings:
+        assumptions.append(settings)
     return Claim(
         name="channel.residual",
         value=sum(channel.bits for channel in listed),
@@ -183,7 +212,9 @@ def residual_claim(
         assumptions=tuple(assumptions),
         trusts=(Trust.TAP, Trust.PERIMETER),
         subject=subject,
+        window=window,
         method=METHOD,
+        inputs=dict(inputs or {}),
         sample=f"{observed.messages} messages, {observed.opportunities} releases, "
         f"{observed.exceptions} exceptions",
     )
