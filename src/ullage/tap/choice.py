@@ -7,7 +7,7 @@ text belongs to which token is a function of the tokens alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from ullage.tap.answer import Delta, EventReader, read_answer, read_event
@@ -111,7 +111,13 @@ async def pull(  # noqa: PLR0917 - as `pull_enforced`, and how to ask
     journaled link an answer is read to its end even if this is cancelled (`choice.reading`): what the server
     has sent already could not be explained otherwise. Raises UpstreamError, also left in `choice.error`.
     """
-    asking = _pull(choice, request, upstream, upstream_model, progress, link, pacer)
+    await read_to_the_end(
+        choice, upstream, _pull(choice, request, upstream, upstream_model, progress, link, pacer)
+    )
+
+
+async def read_to_the_end(choice: Choice, upstream: Upstream, asking: Coroutine[None, None, None]) -> None:
+    """Run `asking`: on a journaled link as `choice.reading`, which goes on when its waiter is cancelled."""
     if upstream.journal is None:
         await asking
         return

@@ -15,9 +15,10 @@ from typing import Final, Protocol
 
 from ullage.enforce.accounting import Tally
 from ullage.enforce.protocol import Answer, FinishReason
-from ullage.tap.answer import EventReader, read_event
+from ullage.tap.answer import EventReader, read_answer, read_event
 from ullage.tap.enforcement import EnforcedRequest
 from ullage.tap.failures import Failure, UpstreamError
+from ullage.tap.link import DEFAULT_LINK, Link
 from ullage.tap.request import CompletionRequest, upstream_body
 from ullage.tap.upstream import Traffic, Upstream
 
@@ -126,7 +127,10 @@ async def _check(request: EnforcedRequest, drafts: Sequence[int], tally: Tally) 
 
 
 class UpstreamDrafts:
-    """Drafts of the server behind the tap, streamed, so that they are checked while it decodes."""
+    """Drafts of the server behind the tap, streamed, so that they are checked while it decodes.
+
+    A `link` of the form `whole` has one answer instead, whose bytes a meter can explain.
+    """
 
     def __init__(
         self,
@@ -136,14 +140,14 @@ class UpstreamDrafts:
         model: str | None,
         traffic: Traffic,
         *,
-        logprobs: bool = False,
+        link: Link = DEFAULT_LINK,
     ) -> None:
         self._request = request
         self._seed = seed
+        self._link = link
         self._upstream = upstream
         self._model = model
         self._traffic = traffic
-        self._logprobs = logprobs
         self.fingerprint: str | None = None
         self._deadline = asyncio.get_running_loop().time() + upstream.timeouts.total
 
@@ -151,9 +155,40 @@ class UpstreamDrafts:
         """See `Drafts`. Never more tokens than the answer can still have, whatever the server sends."""
         left = self._request.max_tokens - len(released)
         prompt_ids = (*self._request.prompt_ids, *released)
-        rest = dataclasses.replace(self._request, prompt_ids=prompt_ids, max_tokens=left, stream=True)
-        body = upstream_body(rest, self._seed, self._model, logprobs=self._logprobs)
+        rest = dataclasses.replace(self._request, prompt_ids=prompt_ids, max_tokens=left)
         limit = _BODY_BASE + _BYTES_PER_TOKEN * (left + len(prompt_ids))
+        if self._link.form == "whole":
+            yield await self._answer(rest, limit)
+            return
+        async with contextlib.aclosing(self._stream(rest, limit)) as pieces:
+            async for ids in pieces:
+                yield ids[:left]
+                left -= len(ids)
+                if left <= 0:
+                    return
+
+    def _body(self, rest: CompletionRequest, *, stream: bool) -> bytes:
+        return upstream_body(
+            rest, self._seed, self._model, stream=stream, interval=self._link.interval,
+            compact=self._link.form != "events", logprobs=self._link.logprobs,
+        )  # fmt: skip
+
+    async def _answer(self, rest: CompletionRequest, limit: int) -> list[int]:
+        body = self._body(rest, stream=False)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                async with self._upstream.post(_PATH, body, self._traffic, stream=False) as response:
+                    if response.status != 200 or response.content_type != "application/json":
+                        raise UpstreamError(Failure.UPSTREAM_INVALID, f"status {response.status}")
+                    data = await response.whole(limit)
+        except TimeoutError as error:
+            raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "no whole answer in time") from error
+        delta = read_answer(data)
+        self.fingerprint = self.fingerprint or delta.fingerprint
+        return delta.ids[: rest.max_tokens]
+
+    async def _stream(self, rest: CompletionRequest, limit: int) -> AsyncGenerator[list[int]]:
+        body = self._body(rest, stream=True)
         events = EventReader()
         async with self._upstream.post(_PATH, body, self._traffic, stream=True) as response:
             if response.status != 200 or response.content_type != "text/event-stream":
@@ -166,7 +201,4 @@ class UpstreamDrafts:
                         return
                     delta = read_event(data)
                     self.fingerprint = self.fingerprint or delta.fingerprint
-                    yield delta.ids[:left]
-                    left -= len(delta.ids)
-                    if left <= 0:
-                        return
+                    yield delta.ids

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from ullage.enforce.accounting import Tally
 from ullage.enforce.protocol import FinishReason
 from ullage.tap.answer import Delta
-from ullage.tap.choice import Choice
+from ullage.tap.choice import Choice, read_to_the_end
 from ullage.tap.draft import DEFAULT_REPLACEMENTS, UpstreamDrafts, enforced
 from ullage.tap.enforcement import EnforcedRequest, EnforcerClient, EnforcerError, tell_operator
 from ullage.tap.failures import Failure, UpstreamError
+from ullage.tap.link import DEFAULT_LINK, Link
 from ullage.tap.request import CompletionRequest
 from ullage.tap.slots import Piece, Slots, Watch, slotted
 from ullage.tap.text_drafts import TextDrafts
@@ -28,8 +29,8 @@ class Enforcement:
     `slot` is in seconds, 0 for release as soon as a token is checked; a slot carries `slot_tokens` tokens,
     and drafts for it count until half a slot before it. `continues` is False for profiles whose noise
     depends on a token's step in its request, so that a server cannot go on from a corrected prefix.
-    `text_of` is the tokenizer for a server that gives text and no token ids, else None; `logprobs` is as in
-    `Link`.
+    `text_of` is the tokenizer for a server that gives text and no token ids, else None; `link` says how
+    drafts come.
     """
 
     client: EnforcerClient
@@ -39,14 +40,14 @@ class Enforcement:
     slot_tokens: int = 32
     watch: Watch = field(default_factory=lambda: Watch(tell_operator))
     text_of: Tokenizer | None = None
-    logprobs: bool = False
+    link: Link = DEFAULT_LINK
 
     def drafts(
         self, request: CompletionRequest, seed: int, upstream: Upstream, model: str | None, traffic: Traffic
     ) -> UpstreamDrafts | TextDrafts:
         """Where the drafts of one output come from."""
         if self.text_of is None:
-            return UpstreamDrafts(request, seed, upstream, model, traffic, logprobs=self.logprobs)
+            return UpstreamDrafts(request, seed, upstream, model, traffic, link=self.link)
         return TextDrafts(request, upstream, model, traffic, self.text_of)
 
 
@@ -60,9 +61,23 @@ async def pull_enforced(  # noqa: PLR0917 - as `choice.pull`, and how to enforce
 ) -> None:
     """Feed a choice's transcript with the reference's own tokens; `choice.detail` says what became of drafts.
 
-    Whatever the upstream does, the output is the same; only a lost enforcer ends it. Raises UpstreamError,
-    which it also leaves in `choice.error`.
+    Whatever the upstream does, the output is the same; only a lost enforcer ends it. On a journaled link
+    drafts are read to their end even if this is cancelled, as in `choice.pull`. Raises UpstreamError, which
+    it also leaves in `choice.error`.
     """
+    await read_to_the_end(
+        choice, upstream, _pull_enforced(choice, request, enforcement, upstream, upstream_model, progress)
+    )
+
+
+async def _pull_enforced(  # noqa: PLR0917 - as `pull_enforced`
+    choice: Choice,
+    request: CompletionRequest,
+    enforcement: Enforcement,
+    upstream: Upstream,
+    upstream_model: str | None,
+    progress: Callable[[], None],
+) -> None:
     seed = choice.record.seed
     watch = enforcement.watch
     tally = Tally(failure="no drafts, since the lateness budget is spent" if watch.spent else "")
