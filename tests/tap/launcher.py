@@ -28,7 +28,7 @@ def main() -> int:
     paths: dict[str, Any] = {name: Path(value) for name, value in options["paths"].items()}
     settings = TapSettings(
         upstream=options["upstream"],
-        listen="127.0.0.1:0",
+        listen=options["listen"],
         model_name="small",
         timeouts=Timeouts(**options["timeouts"]),
         limits=ClientLimits(**options["limits"]),

@@ -76,6 +76,7 @@ def _tap_settings(settings: TapConfig, model_name: str, isolation: Isolation | N
         isolation=isolation,
         wire_journal=settings.wire_journal,
         listen=settings.listen,
+        share_port=settings.share_port,
         model_name=model_name,
         upstream_model=settings.upstream_model,
         timeouts=settings.timeouts,
@@ -94,7 +95,7 @@ def _tap_settings(settings: TapConfig, model_name: str, isolation: Isolation | N
             settings.slot_tokens,
             settings.lateness_budget,
             settings.drafts == "text",
-            settings.link_form.logprobs,
+            settings.link_form,
         ),
         link=settings.link_form,
         # What enforcement releases in slots of its own has one length and one spelling: nothing to pad.
@@ -149,7 +150,9 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _flag_type(annotation: Any) -> Any:
-    """Paths are paths; everything else is a text that the configuration itself reads."""
+    """Paths are paths, switches switches; everything else is a text that the configuration itself reads."""
+    if annotation is bool:
+        return bool | None
     is_path = annotation is Path or Path in get_args(annotation)
     return (Path if is_path else str) | None
 

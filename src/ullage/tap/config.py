@@ -72,6 +72,9 @@ class TapConfig(BaseSettings):
         Path | None, _help("New file for `ullage wire meter`: what crossed the server's link, by record.")
     ] = None
     listen: Annotated[str, _help("HOST:PORT for clients; port 0 takes a free one.")] = "127.0.0.1:8100"
+    share_port: Annotated[
+        bool, _help("Let further taps, each with its own log, listen on the same port: one a core.")
+    ] = False
     model: Annotated[
         Path | None, _help("Folder of the declared model: tokenizer, template, digest. Default: built in.")
     ] = None
@@ -201,6 +204,10 @@ class TapConfig(BaseSettings):
             raise ValueError("tls_certificate and tls_key go together")
         if (self.telemetry is None) != (self.telemetry_out is None):
             raise ValueError("telemetry and telemetry_out go together")
+        if self.enforce is not None and self.link == "whole" and self.slot:
+            raise ValueError(
+                "a whole draft comes after its slots: give link whole or slot with enforce, not both"
+            )
         if 0 < self.slot < _SHORTEST_SLOT:
             raise ValueError(f"slot is at least {_SHORTEST_SLOT * 1000:.0f}ms, or 0")
         return self
@@ -219,8 +226,9 @@ class TapConfig(BaseSettings):
 
     @property
     def link_form(self) -> Link:
-        """How the server is asked."""
-        compact = self.slot > 0 or self.cap is not None
+        """How the server is asked. Drafts for slots come as they are made, since a whole one is late."""
+        drafts_for_slots = self.enforce is not None and self.slot > 0
+        compact = not drafts_for_slots and (self.slot > 0 or self.cap is not None)
         form = self.link or ("whole" if compact else "events")
         return Link(form, self.link_tokens, logprobs=self.upstream_ids == "logprobs")
 

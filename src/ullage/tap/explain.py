@@ -21,13 +21,22 @@ _DECIMAL_DIGITS = 6  # of a token id in JSON, with its comma: a vocabulary of 10
 
 def explain(config: TapConfig) -> list[str]:
     """Sentences, one a line. Raises UsageError for what would not run."""
-    lines = [f"Clients reach the tap at {config.listen}.", *_server(config)]
+    lines = [f"Clients reach the tap at {config.listen}.", *_shared(config), *_server(config)]
     lines += _clients(config)
     lines += _release(config)
     lines += _link(config)
     lines += _doors(config)
     lines.append("The configuration can run.")
     return lines
+
+
+def _shared(config: TapConfig) -> list[str]:
+    if not config.share_port:
+        return []
+    return [
+        "Other taps may listen there, too, each with a log of its own: every log is audited by itself, and "
+        "caps, budgets and allowances are each tap's own, so what several let out adds up."
+    ]
 
 
 def _server(config: TapConfig) -> list[str]:
@@ -57,8 +66,8 @@ def _server(config: TapConfig) -> list[str]:
             f"What crosses its link is accounted for in {config.wire_journal}, for `ullage wire meter`."
         )
         unaccounted = []
-        if config.link_form.form != "whole" or config.enforce is not None:
-            unaccounted.append("the framing of streamed answers (--link whole without --enforce has none)")
+        if config.link_form.form != "whole":
+            unaccounted.append("the framing of streamed answers (--link whole has none)")
         if config.telemetry is not None:
             unaccounted.append("answers to --telemetry")
         lines += [f"WARNING: on that link a meter cannot explain {what}." for what in unaccounted]

@@ -92,7 +92,7 @@ class EnforceSettings:
     slot_tokens: int = 32
     lateness_budget: float | None = None  # bits; None: late slots are counted and told, no more
     text_drafts: bool = False  # whether the server gives text alone
-    logprobs: bool = False  # as in `Link`
+    link: Link = DEFAULT_LINK  # how drafts come
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class TapSettings:
     upstream: str
     listen: str
     model_name: str
+    share_port: bool = False  # other taps may listen on the same port
     upstream_model: str | None = None  # None: the field is left out
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: ClientLimits = field(default_factory=ClientLimits)
@@ -180,7 +181,7 @@ def serve(
     recorder = Recorder(writer, keys.seed)
     past = past or Past()
     try:
-        listener = _listen(settings.listen)
+        listener = _listen(settings.listen, share_port=settings.share_port)
         operations = None if settings.operations is None else _listen(settings.operations)
         config = _http_config(settings)
         if settings.isolation is not None:
@@ -282,7 +283,7 @@ async def _connect(
         )
     return Enforcement(
         client, settings.replacements, settings.continues, settings.slot, settings.slot_tokens, watch,
-        tokenizer if settings.text_drafts else None, settings.logprobs,
+        tokenizer if settings.text_drafts else None, settings.link,
     )  # fmt: skip
 
 
@@ -317,14 +318,17 @@ class _Server(uvicorn.Server):
             sys.stdout.flush()
 
 
-def _listen(where: str) -> socket.socket:
-    """A listening socket for `HOST:PORT`; port 0 takes a free one. Raises UsageError."""
+def _listen(where: str, *, share_port: bool = False) -> socket.socket:
+    """A listening socket for `HOST:PORT`; port 0 takes a free one. Raises UsageError.
+
+    `share_port`: the kernel spreads connections over all processes of this user that listen so.
+    """
     host, separator, port = where.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not separator or not host or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"'{where}' is not HOST:PORT, such as 127.0.0.1:8100.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG, reuse_port=share_port)
     except OSError as error:
         raise UsageError(f"The tap cannot listen on {where}: {error.strerror}.") from error
