@@ -134,24 +134,35 @@ class _Processes:
             process.wait(60)
 
 
-def _tap(processes: _Processes, folder: Path, upstream: str) -> tuple[int, str]:
+def _tap(processes: _Processes, folder: Path, upstream: str, taps: int = 1) -> tuple[list[int], str]:
+    """Taps behind one port, each with its own log; their processes, and where they listen."""
     create_keys(folder / "keys", Role.TAP)
-    return processes.start(
-        ["-m", "ullage", "tap", "--upstream", upstream, "--log", str(folder / "log"), "--keys",
-         str(folder / "keys"), "--listen", "127.0.0.1:0"]
-    )  # fmt: skip
+    listen, pids = "127.0.0.1:0", []
+    for number in range(taps):
+        pid, url = processes.start(
+            ["-m", "ullage", "tap", "--upstream", upstream, "--log", str(folder / f"log.{number}"), "--keys",
+             str(folder / "keys"), "--listen", listen, *(["--share-port"] if taps > 1 else [])]
+        )  # fmt: skip
+        listen = urlsplit(url).netloc
+        pids.append(pid)
+    return pids, f"http://{listen}"
 
 
 def _records(folder: Path) -> dict[str, Any]:
-    findings = LogReader.open(folder / "log", load_verifier(folder / "keys" / "log.pub")).verify()
-    return {"verdict": findings.verdict, "closed": findings.closed}
+    key = load_verifier(folder / "keys" / "log.pub")
+    found = [LogReader.open(log, key).verify() for log in sorted(folder.glob("log.*"))]
+    verdicts = {one.verdict for one in found}
+    return {
+        "verdict": verdicts.pop() if len(verdicts) == 1 else sorted(verdicts),
+        "closed": sum(one.closed for one in found),
+    }
 
 
 def _long_run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     processes = _Processes()
     try:
         upstream = options.upstream or processes.start([tap_overhead.__file__, "--role", "stub"])[1]
-        pid, url = _tap(processes, folder, upstream)
+        [pid], url = _tap(processes, folder, upstream)
         result = asyncio.run(_streams(url, options.streams, options.minutes * 60, options.max_tokens, pid))
     finally:
         processes.stop()
@@ -165,7 +176,7 @@ def _short_requests(options: argparse.Namespace, folder: Path) -> dict[str, Any]
     measured: dict[str, list[dict[str, Any]]] = {}
     try:
         _, stub = processes.start([tap_overhead.__file__, "--role", "stub"])
-        pid, url = _tap(processes, folder, stub)
+        pids, url = _tap(processes, folder, stub, options.taps)
         targets = {"stub": (stub, direct), "tap": (url, body)}
         nginx = processes.nginx(folder, stub)
         if nginx is not None:
@@ -173,12 +184,13 @@ def _short_requests(options: argparse.Namespace, folder: Path) -> dict[str, Any]
         for number in range(options.rounds):
             for name, (address, asked) in targets.items():
                 sys.stderr.write(f"{name}: round {number + 1} of {options.rounds}\n")
-                before = _ticks(pid)
+                before = sum(map(_ticks, pids))
                 for suffix, clients in (("", options.connections), (", one client", 1)):
                     one = tap_overhead._measure(address, asked, options.seconds, clients)
                     if name == "tap":
-                        one["processor_us"] = 1e6 * (_ticks(pid) - before) / one["requests"]
-                        before = _ticks(pid)
+                        after = sum(map(_ticks, pids))
+                        one["processor_us"] = 1e6 * (after - before) / one["requests"]
+                        before = after
                     measured.setdefault(name + suffix, []).append(one)
     finally:
         processes.stop()
@@ -186,6 +198,7 @@ def _short_requests(options: argparse.Namespace, folder: Path) -> dict[str, Any]
     counted = sum(one["requests"] for name in ("tap", "tap, one client") for one in measured[name])
     return {
         "connections": options.connections,
+        "taps": options.taps,
         **summary,
         "added_median_ms_one_client": round(
             summary["tap, one client"]["median_ms"] - summary["stub, one client"]["median_ms"], 3
@@ -197,6 +210,7 @@ def _short_requests(options: argparse.Namespace, folder: Path) -> dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The tap under load, nginx beside it.")
+    parser.add_argument("--taps", type=int, default=1, help="behind one port, for the short requests")
     parser.add_argument("--minutes", type=float, default=1.0, help="of streams; 0: none")
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--max-tokens", type=int, default=64)
