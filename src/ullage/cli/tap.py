@@ -75,6 +75,8 @@ def _tap_settings(settings: TapConfig, model_name: str, isolation: Isolation | N
         upstream=settings.upstream if isolation is None else isolation.upstream,
         isolation=isolation,
         wire_journal=settings.wire_journal,
+        meter=settings.meter,
+        meter_patience=settings.meter_patience,
         listen=settings.listen,
         share_port=settings.share_port,
         model_name=model_name,

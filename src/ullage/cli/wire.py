@@ -56,6 +56,9 @@ def meter(
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="How long; default: until interrupted.")
     ] = None,
+    alive: Annotated[
+        Path | None, typer.Option(help="File to count up in while awake, for `ullage tap --meter FILE`.")
+    ] = None,
     rate_only: Annotated[
         bool, typer.Option("--rate-only", help="Count and explain nothing: for rack-to-rack links.")
     ] = False,
@@ -70,11 +73,12 @@ def meter(
     from ullage.network import monitor, namespaces
     from ullage.network.link import Link
     from ullage.network.shaping import PASSED_INTERFACE
+    from ullage.network.sign_of_life import SignOfLife
 
     link = Link(_endpoint(tap), _endpoint(server), port, mtu)
     if pcap is not None:
-        if rate_only or namespace:
-            raise UsageError("--pcap goes without --rate-only and --namespace.")
+        if rate_only or namespace or alive:
+            raise UsageError("--pcap goes without --rate-only, --namespace and --alive.")
         findings = monitor.meter_file(pcap, link, _sources(journal, log, keys, record_keys, key, whole=True))
         _finish(findings, limit, out, as_json)
         return
@@ -84,9 +88,14 @@ def meter(
     if passed is None and _exists(PASSED_INTERFACE):
         passed = PASSED_INTERFACE
     if rate_only:
+        if alive is not None:
+            raise UsageError(
+                "--rate-only explains nothing, so that no tap can rest on it: leave out --alive."
+            )
         _meter_rate(link, interface, passed, limit=limit, seconds=seconds, out=out, as_json=as_json)
         return
-    live = monitor.LiveMeter(link, interface, passed, sources)
+    sign = None if alive is None else SignOfLife(alive)
+    live = monitor.LiveMeter(link, interface, passed, sources, sign)
     typer.echo(f"metering {interface}", err=True)
     tell = (lambda findings: None) if as_json else _tell
     findings = live.run(_until(seconds), tell)

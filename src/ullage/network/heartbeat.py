@@ -16,6 +16,7 @@ ETHERTYPE = 0x88B5  # IEEE 802 local experimental 1
 SIZE = 60
 INTERVAL_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 5.0
+FRESH_SECONDS = 2.5  # one heartbeat may be lost
 _NUMBER = struct.Struct("!Q")
 _TAG_BYTES = 16
 
@@ -61,6 +62,10 @@ class Heartbeat:
         """Note the silence between the last heartbeat and `time`."""
         if self.last_time is not None:
             self.longest_gap = max(self.longest_gap, time - self.last_time)
+
+    def fresh(self, now: float) -> bool:
+        """Whether one was seen lately: the capture is awake at this moment."""
+        return self._seen > 0 and self.last_time is not None and now - self.last_time <= FRESH_SECONDS
 
     @property
     def alive(self) -> bool:

@@ -16,6 +16,7 @@ from ullage.network.link import Link
 from ullage.network.meter import Meter
 from ullage.network.pcap import read_capture
 from ullage.network.records import RecordBook
+from ullage.network.sign_of_life import SignOfLife
 from ullage.network.windows import WorstWindow
 
 _PATIENCE = 0.05
@@ -101,8 +102,18 @@ def meter_file(path: Path, link: Link, sources: Sources) -> Findings:
 class LiveMeter:
     """Meters an interface of the current network namespace until it is told to stop."""
 
-    def __init__(self, link: Link, interface: str, passed: str | None, sources: Sources) -> None:
-        """`passed`: the interface behind the cap, whose frames are only counted. Raises UllageError."""
+    def __init__(
+        self,
+        link: Link,
+        interface: str,
+        passed: str | None,
+        sources: Sources,
+        alive: SignOfLife | None = None,
+    ) -> None:
+        """`passed`: the interface behind the cap, whose frames are only counted; `alive`: what a tap looks
+        at. Raises UllageError.
+        """
+        self._alive = alive
         self._interface = interface
         self._sources = sources
         self._heartbeat = Heartbeat(link)
@@ -127,6 +138,8 @@ class LiveMeter:
             if now >= beat:
                 self._beat()
                 beat = now + INTERVAL_SECONDS
+            if self._alive is not None and self._heartbeat.fresh(now):
+                self._alive.beat(now)
             if now - settled >= _SETTLE_INTERVAL:
                 self._sources.poll(self._meter)
                 settled = now
@@ -138,6 +151,8 @@ class LiveMeter:
     def close(self) -> None:
         self._sender.close()
         self._capture.close()
+        if self._alive is not None:
+            self._alive.close()
         if self._passed is not None:
             self._passed.close()
 

@@ -71,6 +71,11 @@ class TapConfig(BaseSettings):
     wire_journal: Annotated[
         Path | None, _help("New file for `ullage wire meter`: what crossed the server's link, by record.")
     ] = None
+    meter: Annotated[
+        Path | None,
+        _help("File of `ullage wire meter --alive FILE`: while the meter is silent nothing is released."),
+    ] = None
+    meter_patience: Annotated[Duration, _help("Its silence of so long counts.", ge=0.3)] = 0.7
     listen: Annotated[str, _help("HOST:PORT for clients; port 0 takes a free one.")] = "127.0.0.1:8100"
     share_port: Annotated[
         bool, _help("Let further taps, each with its own log, listen on the same port: one a core.")
@@ -202,6 +207,8 @@ class TapConfig(BaseSettings):
             raise ValueError("lateness_budget counts late slots under enforcement: give enforce and slot too")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
+        if self.meter is not None and self.wire_journal is None:
+            raise ValueError("meter goes with wire_journal: without one a meter can explain nothing")
         if (self.telemetry is None) != (self.telemetry_out is None):
             raise ValueError("telemetry and telemetry_out go together")
         if self.enforce is not None and self.link == "whole" and self.slot:

@@ -65,6 +65,13 @@ def _server(config: TapConfig) -> list[str]:
         lines.append(
             f"What crosses its link is accounted for in {config.wire_journal}, for `ullage wire meter`."
         )
+        if config.meter is None:
+            lines.append("WARNING: no --meter: answers leave whether a meter is awake or not.")
+        else:
+            lines.append(
+                f"While the meter that counts in {config.meter} is silent for {config.meter_patience:g} s, "
+                "nothing is released."
+            )
         unaccounted = []
         if config.link_form.form != "whole":
             unaccounted.append("the framing of streamed answers (--link whole has none)")

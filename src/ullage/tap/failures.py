@@ -44,6 +44,9 @@ class Failure(Enum):
     UPSTREAM_TIMEOUT = UPSTREAM_FAILED  # noqa: PIE796 - meant
     LOG_UNAVAILABLE = _Kind(503, "unavailable", "The log cannot be written, so nothing is released.")
     ENFORCER_UNAVAILABLE = _Kind(503, "unavailable", "The reference is gone, so nothing is released.")
+    METER_UNAVAILABLE = _Kind(
+        503, "unavailable", "The meter of the server's link is gone, so nothing is released."
+    )
     CLOCK_UNSURE = _Kind(503, "unavailable", "The tap's clock has jumped, so nothing is released.")
     CHANNEL_EXHAUSTED = _Kind(
         503, "unavailable", "Late and failed answers have used up their allowance, so nothing is released."

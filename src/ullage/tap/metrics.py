@@ -32,6 +32,7 @@ _HELP: Final[dict[str, tuple[int, int, str]]] = {
 _REASONS: Final = (
     Failure.LOG_UNAVAILABLE,
     Failure.ENFORCER_UNAVAILABLE,
+    Failure.METER_UNAVAILABLE,
     Failure.CLOCK_UNSURE,
     Failure.CHANNEL_EXHAUSTED,
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ullage.errors import UsageError
 from ullage.log.keys import TapKeys
 from ullage.network.journal import WireJournal
+from ullage.network.sign_of_life import LifeWatch
 from ullage.tap.api_keys import ApiKeys
 from ullage.tap.app import TapApp
 from ullage.tap.budgets import Budgets
@@ -93,7 +94,8 @@ def build(
     )
     telemetry = _telemetry(settings.telemetry, settings.telemetry_out, upstream)
     page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry), time.time)
-    supervisor = Supervisor(gate, recorder, pacer)
+    meter = None if settings.meter is None else LifeWatch(settings.meter, settings.meter_patience)
+    supervisor = Supervisor(gate, recorder, pacer, meter=meter)
     return Parts(app, gateway, upstream, supervisor, OperationsApp(gate, page), telemetry)
 
 

@@ -124,6 +124,8 @@ class TapSettings:
     telemetry: Path | None = None
     telemetry_out: Path | None = None
     wire_journal: Path | None = None
+    meter: Path | None = None  # the meter's sign of life
+    meter_patience: float = 0.7  # seconds of its silence after which nothing is released
     isolation: Isolation | None = None  # the server's, at whose cable the tap's other end is
 
 
@@ -228,6 +230,7 @@ def _http_config(settings: TapSettings) -> uvicorn.Config:
 async def _serve(
     config: uvicorn.Config, listener: socket.socket, operations: socket.socket | None, parts: Parts
 ) -> None:
+    parts.supervisor.look_at_meter()  # closed from the first request on, until it is heard
     beside = [asyncio.ensure_future(parts.supervisor.run())]
     if parts.gateway.enforcement is not None:
         watch = EnforcerWatch(parts.gateway.enforcement.client, parts.gateway.gate)

@@ -1,4 +1,7 @@
-"""Looks after what the gate waits for: the clock, the log, the allowance. Recovers without a restart."""
+"""Looks after what the gate waits for: the clock, the log, the meter, the allowance.
+
+It recovers without a restart.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Final
 from ullage.log.journal import LOCK
 from ullage.log.segments import SEALED_FOLDER
 from ullage.log.writer import LogWriter
+from ullage.network.sign_of_life import LifeWatch
 from ullage.tap.clock import ClockWatch
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
@@ -21,8 +25,15 @@ class Supervisor:
     """Trips the gate and clears it again. A log that failed mends itself (`ullage.log.writer`)."""
 
     def __init__(
-        self, gate: Gate, recorder: Recorder, pacer: Pacer | None, clock: ClockWatch | None = None
+        self,
+        gate: Gate,
+        recorder: Recorder,
+        pacer: Pacer | None,
+        clock: ClockWatch | None = None,
+        meter: LifeWatch | None = None,
     ) -> None:
+        """A tap that rests on a meter releases nothing before it has seen its sign of life."""
+        self._meter = meter
         self._gate = gate
         self._recorder = recorder
         self._pacer = pacer
@@ -34,6 +45,7 @@ class Supervisor:
         while True:
             self.look_at_clock()
             self._look_at_log()
+            self.look_at_meter()
             if self._pacer is not None and self._pacer.ledger.open:
                 self._gate.clear(Failure.CHANNEL_EXHAUSTED)
             await asyncio.sleep(_LOOK_SECONDS)
@@ -46,6 +58,17 @@ class Supervisor:
             )
         else:
             self._gate.clear(Failure.CLOCK_UNSURE)
+
+    def look_at_meter(self) -> None:
+        """Trip the gate while the meter of the server's link gives no sign of life."""
+        if self._meter is None:
+            return
+        if self._meter.alive():
+            self._gate.clear(Failure.METER_UNAVAILABLE)
+        else:
+            self._gate.trip(
+                Failure.METER_UNAVAILABLE, "the meter of the server's link is silent; nothing is released"
+            )
 
     def _look_at_log(self) -> None:
         """Trip the gate while the log cannot be written, or its files are not the ones written any more.
