@@ -2,12 +2,13 @@
 
     python benchmarks/tap_faults.py                        100 rounds, half of them with an enforcer
     python benchmarks/tap_faults.py --rounds 8 --mode plain
+    python benchmarks/tap_faults.py --rounds 20 --mode metered     an isolated stub and a meter (root)
 
-A round kills the upstream, the enforcer or the tap and starts it again, stops one of them (SIGSTOP) for a
-while, or fills the log's disk (a limit on the size of files), at any moment of the load. The upstream is a
-stub whose tokens are never the reference's. Afterwards every body that a client got, as far as it came, is
-looked for in the log; with an enforcer recorded outputs are derived again. Prints JSON; ends with 1 when
-anything was released without a record or unverified.
+A round kills the upstream, the enforcer, the meter or the tap and starts it again, stops one of them
+(SIGSTOP) for a while, or fills the log's disk (a limit on the size of files), at any moment of the load. The
+upstream is a stub whose tokens are never the reference's. Afterwards every body that a client got, as far as
+it came, is looked for in the log; with an enforcer recorded outputs are derived again. Prints JSON; ends with
+1 when anything was released without a record or unverified.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -42,26 +44,39 @@ from ullage.log.store import LogReader
 _PROMPT = list(range(10, 42))
 _TOKENS = 16
 _PROFILE = "murmur3-gumbel/f64"
-_ALARMING = (("enforcer", "kill"), ("enforcer", "stop"), ("disk", "full"))
+_ALARMING = (
+    ("enforcer", "kill"), ("enforcer", "stop"), ("disk", "full"), ("meter", "kill"), ("meter", "stop")
+)  # fmt: skip
+_ACTS = {
+    "plain": ("upstream kill", "upstream stop", "tap kill", "tap stop", "disk full"),
+    "enforced": (
+        "upstream kill", "upstream stop", "tap kill", "tap stop", "disk full", "enforcer kill",
+        "enforcer stop",
+    ),
+    "metered": ("meter kill", "meter stop", "tap stop", "disk full"),  # a tap's journal is of one start
+}  # fmt: skip
 
 
 class _Process:
     """One part, which can be started again as it was. `heard` are its lines of error output, with times."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], *, listens: bool = True) -> None:
         self.heard: list[tuple[float, str]] = []
+        self.url = ""
         self._arguments = arguments
+        self._listens = listens
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, *self._arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line.startswith("listening on "):
-            raise SystemExit(f"{self._arguments[:3]} did not start: {self.process.communicate()[1]}")
-        self.url = line.split()[-1]
+        if self._listens:
+            assert self.process.stdout
+            line = self.process.stdout.readline()
+            if not line.startswith("listening on "):
+                raise SystemExit(f"{self._arguments[:3]} did not start: {self.process.communicate()[1]}")
+            self.url = line.split()[-1]
         threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
 
     def kill(self) -> None:
@@ -154,30 +169,51 @@ def _without_errors(stream: bytes) -> bytes:
 @dataclass
 class _Lab:
     folder: Path
-    enforced: bool
+    mode: str
     chance: random.Random
     parts: dict[str, _Process] = field(default_factory=dict)
     alarms: dict[str, list[float]] = field(default_factory=dict)
 
     def start(self) -> None:
         create_keys(self.folder / "keys", Role.TAP)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        stub = [tap_overhead.__file__, "--role", "stub", "--port", str(port)]
-        self.parts["upstream"] = _Process(stub)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            listen = f"127.0.0.1:{free.getsockname()[1]}"
-        tap = ["-m", "ullage", "tap", "--upstream", self.parts["upstream"].url, "--listen", listen,
+        tap = ["-m", "ullage", "tap", "--listen", f"127.0.0.1:{_free_port()}",
                "--log", str(self.folder / "log"), "--keys", str(self.folder / "keys")]  # fmt: skip
-        if self.enforced:
+        if self.mode == "metered":
+            self._start_metered(tap)
+            return
+        stub = [tap_overhead.__file__, "--role", "stub", "--port", str(_free_port())]
+        self.parts["upstream"] = _Process(stub)
+        tap += ["--upstream", self.parts["upstream"].url]
+        if self.mode == "enforced":
             sock = str(self.folder / "enforcer.sock")
             self.parts["enforcer"] = _Process(
                 ["-m", "ullage", "enforcer", "--socket", sock, "--threads", "1"]
             )
             tap += ["--enforce", sock]
         self.parts["tap"] = _Process(tap)
+
+    def _start_metered(self, tap: list[str]) -> None:
+        """An isolated stub, a tap that rests on a meter, and the meter on the cable between them."""
+        stub = f"{sys.executable} {tap_overhead.__file__} --role stub --host {{host}} --port {{port}}"
+        source = Path(sys.modules["ullage"].__file__ or "").parent.parent
+        journal, alive, keys = (str(self.folder / name) for name in ("wire", "alive", "keys"))
+        tap += ["--isolate", stub, "--isolate-readable", f"{Path(tap_overhead.__file__).parent}:{source}"]
+        tap += ["--cap", "20MB/s", "--wire-journal", journal, "--meter", alive]
+        self.parts["tap"] = _Process(tap)
+        found = None
+        for _ in range(100):
+            told = " ".join(text for _, text in self.parts["tap"].heard)
+            found = re.search(r"namespace (ullage-\S+-link)", told)
+            if found:
+                break
+            time.sleep(0.1)
+        if found is None:
+            raise SystemExit("the tap did not say in which namespace its cable is")
+        self.parts["meter"] = _Process(
+            ["-m", "ullage", "wire", "meter", "--namespace", found[1], "--journal", journal, "--alive", alive,
+             "--log", str(self.folder / "log"), "--keys", keys],
+            listens=False,
+        )  # fmt: skip
 
     def round(self, part: str, act: str) -> None:
         tap = self.parts["tap"]
@@ -192,16 +228,23 @@ class _Lab:
             self.parts[part].process.send_signal(signal.SIGCONT)
         else:
             self.parts[part].kill()
-            time.sleep(self.chance.uniform(0.0, 0.6))
+            # A tap is told of nobody's death but the meter's silence: that has to last to be one.
+            time.sleep(self.chance.uniform(1.0, 1.6) if part == "meter" else self.chance.uniform(0.0, 0.6))
             self.parts[part].start()
         if (part, act) in _ALARMING:
             later = [at - begun for at, _ in tap.heard if at > begun]
             self.alarms.setdefault(f"{part} {act}", []).append(min(later, default=99.0))
 
     def end(self) -> None:
-        for name in ("tap", "enforcer", "upstream"):
+        for name in ("tap", "meter", "enforcer", "upstream"):
             if name in self.parts:
                 self.parts[name].end()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _limit_files(process: int, size: int) -> None:
@@ -231,10 +274,17 @@ def _released(records: list[Record], load: _Load) -> dict[str, int]:
     """
     known = {record.close.released_digest for record in records if record.close is not None}
     missing = sum("sha256:" + hashlib.sha256(body).hexdigest() not in known for body in load.plain)
-    streamed = [record for record in records if record.open.stream]
+    by_first: dict[tuple[int, str], list[Record]] = {}
+    for record in records:
+        if record.open.stream and record.chunks:
+            first = record.chunks[0]
+            by_first.setdefault((first.bytes, first.digest), []).append(record)
+    sizes = sorted({size for size, _ in by_first})
     cut = 0
     for stream in load.streams:
-        rest = stream[max((_covered(one, stream) for one in streamed), default=0) :]
+        begins = [(size, "sha256:" + hashlib.sha256(stream[:size]).hexdigest()) for size in sizes]
+        likely = [record for begin in begins for record in by_first.get(begin, ())]
+        rest = stream[max((_covered(one, stream) for one in likely), default=0) :]
         cut += bool(rest) and b"\n\n" not in rest
         missing += b"\n\n" in rest
     return {"released_without_a_record": missing, "cut_within_an_event": cut}
@@ -264,10 +314,9 @@ def _unverified(records: list[Record], most: int, chance: random.Random) -> dict
     return {"outputs": len(said), "derived_again": len(drawn), "released_unverified": wrong}
 
 
-def _run(rounds: int, folder: Path, options: argparse.Namespace, *, enforced: bool) -> dict[str, Any]:
-    lab = _Lab(folder, enforced, random.Random(options.seed))
-    acts = [("upstream", "kill"), ("upstream", "stop"), ("tap", "kill"), ("tap", "stop"), ("disk", "full")]
-    acts += [("enforcer", "kill"), ("enforcer", "stop")] if enforced else []
+def _run(rounds: int, folder: Path, options: argparse.Namespace, mode: str) -> dict[str, Any]:
+    lab = _Lab(folder, mode, random.Random(options.seed))
+    acts = [tuple(act.split()) for act in _ACTS[mode]]
     lab.start()
     load = _Load(lab.parts["tap"].url)
     with load.running(options.clients):
@@ -275,10 +324,12 @@ def _run(rounds: int, folder: Path, options: argparse.Namespace, *, enforced: bo
             time.sleep(lab.chance.uniform(0.3, 1.2))
             sys.stderr.write(f"round {number + 1} of {rounds}: {' '.join(acts[number % len(acts)])}\n")
             lab.round(*acts[number % len(acts)])
+            if mode == "metered":
+                time.sleep(2.0)  # a meter needs a second to be heard
         time.sleep(1)
-    if lab.parts["tap"].process.poll() is None:
+    if mode != "metered":
         lab.parts["tap"].kill()
-    lab.parts["tap"].start()  # recovers what was in flight
+        lab.parts["tap"].start()  # recovers what was in flight
     lab.end()
     reader = LogReader.open(
         folder / "log", load_verifier(folder / "keys" / "log.pub"), load_opener(folder / "keys")
@@ -289,7 +340,7 @@ def _run(rounds: int, folder: Path, options: argparse.Namespace, *, enforced: bo
         "answers": dict(sorted(load.codes.items())),
         "log": {"verdict": str(reader.verify().verdict), "records": len(records)},
         **_released(records, load),
-        **(_unverified(records, options.derive, lab.chance) if enforced else {}),
+        **(_unverified(records, options.derive, lab.chance) if mode == "enforced" else {}),
         "slowest_alarm_s": {name: round(max(times), 3) for name, times in lab.alarms.items()},
         "alarms_s": {name: [round(one, 2) for one in times] for name, times in lab.alarms.items()},
     }
@@ -298,22 +349,21 @@ def _run(rounds: int, folder: Path, options: argparse.Namespace, *, enforced: bo
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill and stop every part of a tap under load.")
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--mode", choices=["both", "plain", "enforced"], default="both")
+    parser.add_argument("--mode", choices=["both", *_ACTS], default="both")
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--derive", type=int, default=1000, help="most outputs that are derived again")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    modes = {"both": (False, True), "plain": (False,), "enforced": (True,)}[options.mode]
+    modes = ("plain", "enforced") if options.mode == "both" else (options.mode,)
     result: dict[str, Any] = {
         "benchmark": "tap_faults",
         "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]},
     }
-    for enforced in modes:
+    for name in modes:
         with tempfile.TemporaryDirectory() as folder:
-            name = "enforced" if enforced else "plain"
-            result[name] = _run(options.rounds // len(modes), Path(folder), options, enforced=enforced)
+            result[name] = _run(options.rounds // len(modes), Path(folder), options, name)
     print(json.dumps(result, indent=1))
-    bad = sum(result[name].get(key, 0) for name in ("plain", "enforced") if name in result
+    bad = sum(result[name].get(key, 0) for name in modes
               for key in ("released_without_a_record", "released_unverified"))  # fmt: skip
     return 1 if bad else 0
 

@@ -76,9 +76,9 @@ class _Stub(asyncio.Protocol):
         self.transport.write(head + body)
 
 
-async def _serve_stub(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(_Stub, "127.0.0.1", port)
-    print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+async def _serve_stub(host: str, port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(_Stub, host, port)
+    print(f"listening on http://{host}:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
@@ -275,6 +275,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the tap costs, beside the bare upstream.")
     parser.add_argument("--role", choices=["run", "stub", "load"], default="run", help=argparse.SUPPRESS)
+    parser.add_argument("--host", default="127.0.0.1", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--body", help=argparse.SUPPRESS)
@@ -288,7 +289,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=16)
     options = parser.parse_args()
     if options.role == "stub":
-        uvloop.run(_serve_stub(options.port))
+        uvloop.run(_serve_stub(options.host, options.port))
     elif options.role == "load":
         result = uvloop.run(_load(options.url, options.body.encode(), options.seconds, options.connections))
         print(json.dumps(result))
