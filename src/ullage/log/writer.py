@@ -22,22 +22,20 @@ from types import TracebackType
 from typing import Self
 
 from ullage.errors import FaultError, UllageError, UsageError
+from ullage.log.beginning import begin_files, committed_header
 from ullage.log.checkpoint import Checkpoint, signs_for
 from ullage.log.durable import DurableLog
 from ullage.log.entries import KeyEntry, VerdictEntry, hand_over
-from ullage.log.files import replace, storage_fault, sync_directory
-from ullage.log.journal import Journal, holds_lock, lock_journal
+from ullage.log.files import replace, storage_fault
+from ullage.log.journal import holds_lock, lock_journal
 from ullage.log.keys import TapKeys
 from ullage.log.pace import LONG_BACKLOG, SLOW_SYNC_S, CheckpointPolicy
 from ullage.log.preparer import Preparer
-from ullage.log.publisher import PUBLIC_KEY, Publisher
+from ullage.log.publisher import PUBLIC_KEY
 from ullage.log.record import HeaderPart, Part
-from ullage.log.recovery import Recovered, Recovery, aborted_closes, holds_log, recover
-from ullage.log.sealing import seal_commitment, seed_commitment
+from ullage.log.recovery import Recovered, Recovery, aborted_closes, recover
 from ullage.log.segments import SEALED_FOLDER, SegmentHead
 from ullage.log.signed_note import NoteSigner
-from ullage.log.state import LogState
-from ullage.log.tile_tree import TreeEdge
 from ullage.log.waiters import Waiter, resolve
 
 _LONGEST_WAIT = 3600.0
@@ -77,30 +75,12 @@ class LogWriter:
 
         The header's `seed_commitment` is set to that of `keys`.
         """
-        name = keys.log.name
-        if not signs_for(name, header.log_id):
-            raise UsageError(
-                f"The log's id must be {name} or begin with {name}/, because the key {name} signs it."
-            )
-        if holds_log(directory):
-            raise UsageError(f"{directory} already holds a log; open it or choose another folder.")
-        header = header.model_copy(update={"seed_commitment": seed_commitment(keys.seed)})
-        sealed = directory / SEALED_FOLDER
+        header = committed_header(directory, keys, header)
         try:
-            sealed.mkdir(parents=True, exist_ok=True)
-            sealed.chmod(0o700)
-            sync_directory(directory.parent)
-            lock = lock_journal(sealed)
-            writer = cls(directory, lock, keys, policy)
-            try:
-                replace(directory / PUBLIC_KEY, f"{keys.log.named(header.log_id).verifier}\n".encode())
-                journal = Journal.begin(sealed, SegmentHead.first(header, seal_commitment(keys.seal)))
-            except BaseException:
-                os.close(lock)
-                raise
+            lock, found = begin_files(directory, keys, header)
         except OSError as error:
             raise storage_fault(directory, error) from error
-        found = Recovered(LogState(), {}, Publisher(TreeEdge(), 0, []), journal, None)
+        writer = cls(directory, lock, keys, policy)
         writer._adopt(found, header.log_id)
         writer._start()
         writer.append_sync(header)
