@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from ullage.tap.failures import Failure, UpstreamError
 from ullage.tap.ledger import FAILED, Ledger, late_kind
-from ullage.tap.pacing import LATE_STEPS, Pace, ReleaseClock, lateness_step, slots_of_step
+from ullage.tap.pacing import (
+    LATE_STEPS,
+    RECORD_SHARE,
+    Pace,
+    ReleaseClock,
+    lateness_step,
+    slots_of_step,
+)
 
 
 class AllowanceSpentError(Exception):
@@ -50,7 +57,7 @@ class Schedule:
     @property
     def deadline(self) -> float:
         """The event loop's time from which no answer can be in time any more."""
-        return self._last_slot() * self._pacer.clock.interval
+        return (self._last_slot() - RECORD_SHARE) * self._pacer.clock.interval
 
     def place(self, number: int, groups: int | None = None) -> int:
         """The slot of a group that the server has brought now: its own, or one of its late steps.
@@ -61,13 +68,17 @@ class Schedule:
         self._pacer.ledger.opportunity()
         offset = (groups or 1) - 1 if self._whole_first else 0
         due = self._first + offset + number + self.late
-        step = lateness_step(self._pacer.clock.next_slot() - due)
+        step = lateness_step(self._pacer.clock.next_slot(RECORD_SHARE) - due)
         if step is None:
             raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "later than the last slot")
         if step:
             self._except(late_kind(step))
             self.late += slots_of_step(step)
         return due + slots_of_step(step)
+
+    async def record_time(self, slot: int) -> None:
+        """Return when what leaves at that slot, which `place` gave just now, is to be put on record."""
+        await self._pacer.clock.wait(slot, self._counter, RECORD_SHARE)
 
     async def reach(self, slot: int) -> None:
         """Return at that slot, in the slot's order.

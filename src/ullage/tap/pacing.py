@@ -5,6 +5,10 @@ group of tokens number j, j = 0, 1, …, at slot a + lead + j; a plain answer of
 one, at a + lead + g - 1. So an answer that is in time tells nothing by its time. One that is late by l slots
 is held until it is late by 1, 3, 7, … 2^k - 1: few ways to be late, each counted (`ullage.tap.ledger`).
 Answers of one slot leave in order of their counters, or in an order that only the tap's key knows.
+
+Everybody may read in the log's public part in which order and in which second records were closed. So an
+answer is put on record half a slot before its slot, in the same order, and has to be there by then: a part
+that was recorded when the server brought it would tell every reader of the log what the slots hide.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ Order = Literal["fifo", "keyed"]
 
 LATE_STEPS: Final = 6  # the latest an answer may be: 2^6 - 1 slots
 GUARD_SHARE: Final = 0.1  # of a slot, before each slot, in which no answer is parsed
+RECORD_SHARE: Final = 0.5  # of a slot, before each slot, at which what it releases is put on record
 
 
 @dataclass(frozen=True)
@@ -70,20 +75,21 @@ class ReleaseClock:
         self.ticks = 0
         self._order = order
         self._key = key
-        self._waiting: dict[int, list[tuple[bytes, asyncio.Future[None]]]] = {}
+        self._waiting: dict[tuple[int, float], list[tuple[bytes, asyncio.Future[None]]]] = {}
 
-    def next_slot(self) -> int:
-        """The number of the first slot that is still to come."""
-        return math.floor(asyncio.get_running_loop().time() / self.interval) + 1
+    def next_slot(self, ahead: float = 0.0) -> int:
+        """The number of the first slot that is still to come, or whose moment `ahead` slots before it is."""
+        return math.floor(asyncio.get_running_loop().time() / self.interval + ahead) + 1
 
-    async def wait(self, slot: int, counter: int) -> None:
-        """Return at that slot, in the order of the slot. The slot must be to come."""
+    async def wait(self, slot: int, counter: int, ahead: float = 0.0) -> None:
+        """Return `ahead` slots before that slot, in the order of the slot. The moment must be to come."""
         loop = asyncio.get_running_loop()
-        if slot not in self._waiting:
-            self._waiting[slot] = []
-            loop.call_at(slot * self.interval, self._fire, slot)
+        moment = (slot, ahead)
+        if moment not in self._waiting:
+            self._waiting[moment] = []
+            loop.call_at((slot - ahead) * self.interval, self._fire, moment)
         future: asyncio.Future[None] = loop.create_future()
-        self._waiting[slot].append((self._rank(slot, counter), future))
+        self._waiting[moment].append((self._rank(slot, counter), future))
         await future
 
     async def keep_clear(self) -> None:
@@ -98,11 +104,13 @@ class ReleaseClock:
             return counter.to_bytes(8, "big")
         return hmac.digest(self._key, slot.to_bytes(8, "big") + counter.to_bytes(8, "big"), hashlib.sha256)
 
-    def _fire(self, slot: int) -> None:
-        self.ticks += 1
-        delay = asyncio.get_running_loop().time() - slot * self.interval
-        self.worst_delay = max(self.worst_delay, delay)
+    def _fire(self, moment: tuple[int, float]) -> None:
+        slot, ahead = moment
+        if not ahead:
+            self.ticks += 1
+            delay = asyncio.get_running_loop().time() - slot * self.interval
+            self.worst_delay = max(self.worst_delay, delay)
         # Futures wake their tasks in the order in which they are set.
-        for _, future in sorted(self._waiting.pop(slot), key=lambda entry: entry[0]):
+        for _, future in sorted(self._waiting.pop(moment), key=lambda entry: entry[0]):
             if not future.done():
                 future.set_result(None)

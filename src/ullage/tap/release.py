@@ -99,13 +99,17 @@ class Releaser:
         await release.send(200, body)
 
     async def _plain_in_slots(self, reply: Reply, release: Release, schedule: Schedule) -> None:
-        """The whole answer at the slot that its length gives it, at the latest at one of the late ones."""
+        """The whole answer at the slot that its length gives it, at the latest at one of the late ones.
+
+        It is put on record then, too, and not when it came: others read the log (`ullage.tap.pacing`).
+        """
         pace = schedule.pace
         async with _until(schedule, reply):
             await self._pull_all(reply)
         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
         slot = schedule.place(groups - 1)
         self._annotate(reply, schedule)
+        await schedule.record_time(slot)
         body, parts = reply.complete_plain(pace.pad_to * BODY_BYTES_PER_TOKEN or 1)
         await self._recorder.append(parts)
         await schedule.reach(slot)
@@ -164,6 +168,7 @@ class Releaser:
                 is_last = number + 1 == groups
                 if is_last:
                     self._annotate(reply, schedule)
+                await schedule.record_time(slot)
                 data, parts = reply.slot_chunk(pace.tokens, pace.chunk_bytes, last=is_last)
                 await self._recorder.append(parts)
                 await schedule.reach(slot)
