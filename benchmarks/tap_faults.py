@@ -200,20 +200,22 @@ class _Lab:
         tap += ["--isolate", stub, "--isolate-readable", f"{Path(tap_overhead.__file__).parent}:{source}"]
         tap += ["--cap", "20MB/s", "--wire-journal", journal, "--meter", alive]
         self.parts["tap"] = _Process(tap)
-        found = None
-        for _ in range(100):
-            told = " ".join(text for _, text in self.parts["tap"].heard)
-            found = re.search(r"namespace (ullage-\S+-link)", told)
-            if found:
-                break
-            time.sleep(0.1)
-        if found is None:
-            raise SystemExit("the tap did not say in which namespace its cable is")
+        found = self._hear(r"namespace (ullage-\S+-link)")
         self.parts["meter"] = _Process(
             ["-m", "ullage", "wire", "meter", "--namespace", found[1], "--journal", journal, "--alive", alive,
              "--log", str(self.folder / "log"), "--keys", keys],
             listens=False,
         )  # fmt: skip
+        self._hear("recovered from meter_unavailable")
+
+    def _hear(self, pattern: str) -> re.Match[str]:
+        """Wait until the tap has said this."""
+        for _ in range(300):
+            found = re.search(pattern, " ".join(text for _, text in self.parts["tap"].heard))
+            if found:
+                return found
+            time.sleep(0.1)
+        raise SystemExit(f"the tap did not say {pattern!r}")
 
     def round(self, part: str, act: str) -> None:
         tap = self.parts["tap"]
