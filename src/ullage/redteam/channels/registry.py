@@ -6,7 +6,7 @@ from ullage.errors import UsageError
 from ullage.redteam.channels.failure import BrokenStream, Drop, Refusal, Retry
 from ullage.redteam.channels.game import Channel
 from ullage.redteam.channels.length import BytesOnTheWire, Length
-from ullage.redteam.channels.order import Order
+from ullage.redteam.channels.order import LogOrder, Order
 from ullage.redteam.channels.timing import Cuts, ManyDelays, OnOff, Pulses, TokenGaps
 from ullage.redteam.channels.words import Words
 
@@ -22,6 +22,7 @@ def channels(slot: float) -> list[Channel]:
         Length(),
         BytesOnTheWire(),
         Order(),
+        LogOrder(),
         Refusal(),
         Drop(),
         BrokenStream(),

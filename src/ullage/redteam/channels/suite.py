@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ullage.claims import Bound, Claim, Evidence, Trust
 from ullage.errors import FaultError
+from ullage.log.entries import CloseEntry
 from ullage.log.keys import Role, create_keys, load_verifier
 from ullage.log.openers import load_opener
 from ullage.log.store import LogReader
@@ -31,6 +32,7 @@ from ullage.redteam.channels.game import (
     symbols_of,
     upper_bound,
 )
+from ullage.redteam.channels.order import LogOrder
 from ullage.redteam.channels.registry import channels
 from ullage.tap.ledger import Allowance
 from ullage.tap.pacing import Pace
@@ -121,6 +123,9 @@ def play(channel: Channel, end: int, game: Game, *, slots: bool) -> Result:
         observed = observed_in(
             reader.records(include_uncovered=True), game.pace.tokens if slots else None, client.messages
         )
+        if isinstance(channel, LogOrder):
+            closes = _places_of_closes(reader)
+            features = [channel.read(one, closes) for one in features]
     pairs = decode(sent, features)
     messages = client.messages / game.units  # a unit
     listed = paced_channels(observed, game.pace) if slots else open_channels(observed, _PATIENCE)
@@ -136,6 +141,11 @@ def play(channel: Channel, end: int, game: Game, *, slots: bool) -> Result:
         observed.exceptions,
         channel.counted_as,
     )
+
+
+def _places_of_closes(reader: LogReader) -> dict[int, int]:
+    entries = enumerate(reader.entries(include_uncovered=True))
+    return {entry.counter: place for place, entry in entries if isinstance(entry, CloseEntry)}
 
 
 def table(results: Sequence[Result], message_bits: float) -> list[str]:
