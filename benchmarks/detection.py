@@ -25,10 +25,11 @@ from ullage.audit.run import AuditRequest, audit_log
 from ullage.audit.statistics import clopper_pearson
 from ullage.audit.verdict import decide, limit_for
 from ullage.demo.evidence import AuditEvidence
-from ullage.demo.processes import ServerProcess, run_to_end
+from ullage.demo.processes import run_to_end
 from ullage.demo.scenarios import load_prompts
 from ullage.demo.traffic import send
 from ullage.model.builtin import builtin_path
+from ullage.programs import Program
 
 TOKENS_A_WINDOW = 2_000
 WINDOWS = 1_000
@@ -57,8 +58,8 @@ class Bench:
         if adversary == "payload":
             (self.root / "payload.bin").write_bytes(bytes(range(256)) * 64)
             command += ["--payload", str(self.root / "payload.bin")]
-        process = ServerProcess(command, self.root / f"{adversary or dtype}.server.txt")
-        return (await stack.enter_async_context(process)).url
+        process = Program(command, self.root / f"{adversary or dtype}.server.txt")
+        return (await stack.enter_async_context(process)).where
 
     async def log(self, name: str, upstream: str, dtype: str, tokens: int, prompts: slice) -> Path:
         """One tap, one log, at least `tokens` tokens of real traffic."""
@@ -67,8 +68,8 @@ class Bench:
             "tap", "--upstream", upstream, "--log", str(log), "--keys", str(keys), "--dtype", dtype,
             "--listen", "127.0.0.1:0", "--model", str(builtin_path()),
         ]  # fmt: skip
-        async with ServerProcess(arguments, self.root / f"{name}.tap.txt") as tap:
-            await send(tap.url, load_prompts()[prompts], tokens)
+        async with Program(arguments, self.root / f"{name}.tap.txt") as tap:
+            await send(tap.where, load_prompts()[prompts], tokens)
         return log
 
     def evidence(self, name: str, log: Path) -> tuple[str, AuditEvidence]:

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.demo.processes import ServerProcess
 from ullage.model.builtin import builtin_path
 from ullage.model.tokenizer import ModelTokenizer
 from ullage.probe.answers import Answer
@@ -41,6 +40,7 @@ from ullage.probe.noise import ProbeNoise, fit_noise, guessed_noise
 from ullage.probe.questions import Plan, Question, own_prompts
 from ullage.probe.scoring import Scorer
 from ullage.probe.views import SeededView, View
+from ullage.programs import Program
 from ullage.sampling.parameters import SamplingParameters
 from ullage.sampling.profiles import get_profile
 
@@ -85,11 +85,11 @@ async def collect(root: Path, tokens: int) -> None:
         async with AsyncExitStack() as stack:
             dtype = () if "--dtype" in command else ("--dtype", "bfloat16")
             arguments = [*command, *dtype, "--listen", "127.0.0.1:0"]
-            server = await stack.enter_async_context(ServerProcess(arguments, root / "server.txt"))
-            url = server.url
+            server = await stack.enter_async_context(Program(arguments, root / "server.txt"))
+            url = server.where
             if proxy is not None:
                 arguments = ["redteam", "provider", proxy, "--upstream", url, "--listen", "127.0.0.1:0"]
-                url = (await stack.enter_async_context(ServerProcess(arguments, root / "proxy.txt"))).url
+                url = (await stack.enter_async_context(Program(arguments, root / "proxy.txt"))).where
             await asyncio.to_thread(_ask, url, root / name.replace(" ", "-"), plan_for(name), tokens * times)
 
 

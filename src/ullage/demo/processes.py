@@ -1,12 +1,9 @@
-"""Servers and taps as real processes: started, waited for, stopped, and never left behind."""
+"""The demo's verifier, and commands that run to their end, as real processes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,61 +11,8 @@ from typing import Any, Self
 
 from ullage.errors import FaultError
 
-_LISTENING = re.compile(r"listening on (http://\S+)")
-_START_SECONDS = 120
-_STOP_SECONDS = 20
 _TAIL_BYTES = 2000
 _ANSWER_BYTES = 16 << 20
-
-
-class ServerProcess:
-    """One `ullage` subcommand that listens; use it as `async with`."""
-
-    def __init__(self, arguments: Sequence[str], log_file: Path) -> None:
-        self._arguments = list(arguments)
-        self._log_file = log_file
-        self._process: asyncio.subprocess.Process | None = None
-        self.url = ""
-
-    async def __aenter__(self) -> Self:
-        try:
-            with self._log_file.open("wb") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "ullage", *self._arguments,
-                    stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                )  # fmt: skip
-            self.url = await asyncio.wait_for(self._until_listening(), _START_SECONDS)
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
-    async def _until_listening(self) -> str:
-        assert self._process is not None and self._process.stdout is not None  # noqa: S101, PT018
-        async for line in self._process.stdout:
-            if found := _LISTENING.search(line.decode("utf-8", "replace")):
-                return found.group(1)
-        raise FaultError(f"`ullage {' '.join(self._arguments[:2])}` did not start: {self._last_words()}")
-
-    def _last_words(self) -> str:
-        tail = self._log_file.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace").strip()
-        return tail.splitlines()[-1] if tail else "it said nothing."
-
-    async def stop(self) -> None:
-        """Ask it to end, and insist after a while. Waits until it is gone."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
 class VerifierProcess:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ullage.demo.processes import ServerProcess, VerifierProcess, run_to_end
+from ullage.demo.processes import VerifierProcess, run_to_end
 from ullage.demo.scenarios import Prompt, Scenario, load_prompts
 from ullage.demo.traffic import Traffic, send
 from ullage.errors import ExitCode
+from ullage.programs import Program
 
 Progress = Callable[[str], None]
 
@@ -82,7 +83,7 @@ class Story:
                 server, tap = await following
                 if index + 1 < len(scenarios):
                     following = group.create_task(self._start(scenarios[index + 1], processes))
-                traffic = await self._send(scenario, tap.url)
+                traffic = await self._send(scenario, tap.where)
                 await tap.stop()
                 await server.stop()
                 audits.append(group.create_task(self._audit(scenario, traffic, verifier)))
@@ -94,9 +95,7 @@ class Story:
         arguments = ["keys", "init", str(folder), "--role", kind]
         await run_to_end(arguments, self._folder.output(role, "keys"), [ExitCode.PASS])
 
-    async def _start(
-        self, scenario: Scenario, processes: AsyncExitStack
-    ) -> tuple[ServerProcess, ServerProcess]:
+    async def _start(self, scenario: Scenario, processes: AsyncExitStack) -> tuple[Program, Program]:
         """The scenario's server, and the tap before it."""
         keys = asyncio.create_task(self._make_keys(scenario.name))
         command = ["serve"] if scenario.adversary is None else ["redteam", "serve", scenario.adversary]
@@ -105,17 +104,17 @@ class Story:
         if scenario.adversary == "payload":
             command += ["--payload", str(self._folder.payload)]
         server = await processes.enter_async_context(
-            ServerProcess(command, self._folder.output(scenario.name, "server"))
+            Program(command, self._folder.output(scenario.name, "server"))
         )
         await keys
         arguments = [
-            "tap", "--upstream", server.url, "--log", str(self._folder.log(scenario.name)),
+            "tap", "--upstream", server.where, "--log", str(self._folder.log(scenario.name)),
             "--keys", str(self._folder.tap_keys(scenario.name)), "--listen", "127.0.0.1:0",
             "--model", str(self._model), "--dtype", scenario.declared_dtype,
             "--verifier-keys", str(self._folder.verifier_keys),
         ]  # fmt: skip
         tap = await processes.enter_async_context(
-            ServerProcess(arguments, self._folder.output(scenario.name, "tap"))
+            Program(arguments, self._folder.output(scenario.name, "tap"))
         )
         return server, tap
 

@@ -19,8 +19,8 @@ from ullage.log.keys import Role, create_keys, load_verifier
 from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader
 from ullage.log.record import HeaderPart, Record
+from ullage.programs import Program
 from ullage.redteam.enforced.client import Ask, Received, converse
-from ullage.redteam.enforced.processes import Program
 
 SERVER_NICENESS = 10
 """A server has a machine of its own; where it shares ours, being busy must not slow tap and enforcer."""

@@ -1,4 +1,7 @@
-"""Programs of a stage: real processes that say where they listen, and never outlive their user."""
+"""Programs as real processes: started, waited for until they say where they listen, never left behind.
+
+The demo and the red team play with whole servers and taps, so that nothing is shared but what they say.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ _TAIL_BYTES: Final = 2000
 class Program:
     """`python -m MODULE ARGUMENTS` that prints `listening on WHERE`; use it as `async with`.
 
-    `niceness` above 0 lets other processes go first. `log_file` gets its standard error. `stop` asks it to
-    end; leaving the block does, too.
+    `where` is that WHERE. `niceness` above 0 lets other processes go first. `log_file` gets its standard
+    error, after what is there already. `stop` asks it to end; leaving the block does, too.
     """
 
     def __init__(
