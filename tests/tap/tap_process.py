@@ -27,7 +27,7 @@ class TapProcess:
             create_keys(self.keys, Role.TAP)
         defaults = {
             "timeouts": {}, "limits": {}, "max_active": 256, "grace": 5, "file_bytes": 0, "link": "events",
-            "pace": {}, "allowance": {}, "paths": {}, "settings": {},
+            "pace": {}, "allowance": {}, "paths": {}, "settings": {}, "monitoring": {},
         }  # fmt: skip
         self._options = {
             **defaults, "upstream": upstream, "log": str(self.log), "keys": str(self.keys), **options

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ullage.errors import UsageError
 from ullage.log.keys import TapKeys
+from ullage.monitor.watch import Watch
 from ullage.network.journal import WireJournal
 from ullage.tap.api_keys import ApiKeys
 from ullage.tap.app import TapApp
@@ -23,6 +24,7 @@ from ullage.tap.gateway import Gateway, Names
 from ullage.tap.ledger import Ledger
 from ullage.tap.meters import Meters
 from ullage.tap.metrics import MetricsPage, alarm_counts, late_counts
+from ullage.tap.monitored import watch_counts
 from ullage.tap.operations import OperationsApp
 from ullage.tap.paced import Pacer
 from ullage.tap.pacing import ReleaseClock
@@ -48,6 +50,7 @@ class Parts:
     supervisor: Supervisor
     operations: OperationsApp
     telemetry: TelemetryDoor | None
+    watch: Watch | None
 
 
 async def no_app(call: Call) -> None:
@@ -80,6 +83,7 @@ def build(
         link=settings.link,
         pacer=pacer,
     )
+    watch = None if settings.monitoring is None else settings.monitoring.start()
     app = TapApp(
         gateway=gateway,
         tokenizer=tokenizer,
@@ -90,11 +94,12 @@ def build(
         keys=None if settings.api_keys is None else ApiKeys(settings.api_keys),
         budgets=budgets,
         cap=cap,
+        watch=watch,
     )
     telemetry = _telemetry(settings.telemetry, settings.telemetry_out, upstream)
-    page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry), time.time)
+    page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry, watch), time.time)
     supervisor = Supervisor(gate, recorder, pacer)
-    return Parts(app, gateway, upstream, supervisor, OperationsApp(gate, page), telemetry)
+    return Parts(app, gateway, upstream, supervisor, OperationsApp(gate, page), telemetry, watch)
 
 
 def check_certificate(certificate: Path, key: Path | None) -> None:
@@ -150,7 +155,11 @@ def _telemetry(path: Path | None, out: Path | None, upstream: Upstream) -> Telem
 
 
 def _figures(
-    meters: Meters, gate: Gate, pacer: Pacer | None, telemetry: TelemetryDoor | None
+    meters: Meters,
+    gate: Gate,
+    pacer: Pacer | None,
+    telemetry: TelemetryDoor | None,
+    watch: Watch | None,
 ) -> dict[str, float]:
     """The true figures under the names of `ullage.tap.metrics`."""
     return {
@@ -164,6 +173,7 @@ def _figures(
         "client_sent_bytes_total": meters.bytes_to_client,
         "tap_delays_total": pacer.own_delays if pacer else 0,
         "telemetry_samples_total": telemetry.samples if telemetry else 0,
+        **watch_counts(watch),
         **late_counts(pacer.ledger.exceptions if pacer else {}),
         **alarm_counts(gate.alarms),
     }
