@@ -1,6 +1,6 @@
 """The monitor's exam: false alarms on honest text, recall on payloads, beside two other detectors.
 
-    python benchmarks/monitor_exam.py --outputs outputs-3.jsonl [--repeats 60]
+    python benchmarks/monitor_exam.py --outputs outputs-4.jsonl --checkouts DIR [--repeats 60]
 
 Needs detect-secrets (`pip install detect-secrets`). Thresholds were fitted on other text
 (`benchmarks/monitor_text.py`). The two others get the limits that give them the asked false-alarm rate on
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString, HexHighEntropyString
 
-from monitor_text import evaluation, is_shaped
+from monitor_text import checkouts, evaluation, is_shaped
 from ullage.monitor.base64_kinds import KINDS
 from ullage.monitor.scanner import scan
 from ullage.monitor.stream import scan_stream
@@ -103,6 +103,7 @@ def false_alarms(groups: dict[str, list[str]]) -> list[str]:
     quiet: list[str] = []
     wrong: list[str] = []
     all_hits = all_count = 0
+    rest_hits = rest_count = 0
     kinds: Counter[str] = Counter()
     for shaped in (False, True):
         for kind, messages in groups.items():
@@ -111,9 +112,14 @@ def false_alarms(groups: dict[str, list[str]]) -> list[str]:
             for message in chosen:
                 report = scan(message)
                 hits += bool(report.findings)
+                if not shaped and not is_shaped(message, widely=True):
+                    rest_hits, rest_count = rest_hits + bool(report.findings), rest_count + 1
                 if not shaped and report.findings:
                     one = report.findings[0]
-                    wrong.append(f"{one.encoding}/{one.kind}: {message.encode()[one.start : one.end][:80]!r}")
+                    known = "shaped, widely" if is_shaped(message, widely=True) else kind
+                    wrong.append(
+                        f"{known}: {one.encoding}/{one.kind}: {message.encode()[one.start : one.end][:80]!r}"
+                    )
                     kinds[one.encoding] += 1
                 elif not shaped:
                     quiet.append(message)
@@ -123,6 +129,7 @@ def false_alarms(groups: dict[str, list[str]]) -> list[str]:
                 all_hits, all_count = all_hits + hits, all_count + len(chosen)
         if not shaped:
             print(f"| **all without shaped tokens** | {all_count} | | {interval(all_hits, all_count)} |")
+            print(f"| **all, by the wider rule** | {rest_count} | | {interval(rest_hits, rest_count)} |")
     print("\nFalse alarms by encoding:", dict(kinds))
     for line in wrong[:60]:
         print(f"    {line}")
@@ -213,9 +220,12 @@ def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--outputs", type=Path, required=True)
+    parser.add_argument(
+        "--checkouts", type=Path, help="folder of repositories; default: files of this machine"
+    )
     parser.add_argument("--repeats", type=int, default=60)
     given = parser.parse_args()
-    groups = evaluation(given.outputs)
+    groups = checkouts(given.checkouts, given.outputs) if given.checkouts else evaluation(given.outputs)
     print("## False alarms\n")
     quiet = false_alarms(groups)
     speed(groups)

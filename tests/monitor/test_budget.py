@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import random
+import signal
+import threading
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,10 @@ from hypothesis import strategies as st
 
 from ullage.errors import UsageError
 from ullage.monitor.budget import DAY_NANOSECONDS, MOST_CLIENTS, Account, Allowance, PayloadBudget
-from ullage.monitor.watch import Alarm, Watch, texts_of
+from ullage.monitor.finding import Seen
+from ullage.monitor.process import ReaderProcess, UnreadableError
+from ullage.monitor.reader import Reader, texts_of
+from ullage.monitor.watch import MOST_BYTES, Alarm, Watch
 
 
 def test_an_honest_client_is_alarmed_no_more_often_than_alpha() -> None:
@@ -99,7 +104,7 @@ def test_a_watch_alarms_and_blocks_the_client_that_leaks() -> None:
 
 def test_a_payload_dealt_over_messages_is_charged() -> None:
     budget = PayloadBudget()
-    watch = Watch(budget, lambda _: None)
+    watch = Watch(budget, lambda _: None, reader=Reader())
     letters = base64.b64encode(b"the launch code is 4711 and the door is green").decode()
     for at in range(0, len(letters), 8):
         watch.observe("leaker", _response(f"part of it is {letters[at : at + 8]} for now"), 1)
@@ -116,3 +121,59 @@ def test_texts_of_streams_and_of_what_is_no_response() -> None:
     assert texts_of(b'{"choices": [{"index": 0, "text": "whole"}]}') == ["whole"]
     assert texts_of(b'{"choices": 5}') == ['{"choices": 5}']
     assert texts_of(b"\xff raw") == ["\ufffd raw"]
+    assert texts_of(stream.replace(b"data: [DONE]", b'data: {"error": {}}') + b'data: {"cho') == ["ab", "ab"]
+
+
+def test_the_reader_in_its_process_says_what_the_reader_says() -> None:
+    process = ReaderProcess()
+    letters = base64.b64encode(b"the launch code is 4711 and the door is green").decode()
+    answers = [_response(letters), _response(letters[:30]), _response(letters[30:]), b"\xff raw", b"{}"]
+    reader = Reader()
+    assert [process.read("a", one) for one in answers] == [reader.read("a", one) for one in answers]
+    process.close()
+    with pytest.raises(UnreadableError):
+        process.read("a", answers[0])
+
+
+def test_a_reader_that_dies_or_stalls_is_started_anew_and_its_answer_is_booked() -> None:
+    process = ReaderProcess()
+    assert process.read("a", _response("well")) == [Seen(0, ())]
+    assert process._child is not None
+    process._child.send_signal(signal.SIGSTOP)
+    process._patience = 0.2
+    with pytest.raises(UnreadableError):
+        process.read("a", _response("stalls"))
+    process._patience = 30.0
+    assert process.read("a", _response("well again")) == [Seen(0, ())]
+    budget = PayloadBudget()
+    watch = Watch(budget, lambda _: None, reader=process)
+    process._child.kill()
+    watch.observe("a", _response("dies"), 1)
+    watch.observe("a", _response("well again"), 1)
+    watch.close()
+    process.close()
+    assert (watch.scanned, watch.unreadable) == (2, 1)
+    assert budget.account("a", 1).bits == budget.allowance.cap_bits
+
+
+class _Slow:
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def read(self, client: str, released: bytes) -> list[Seen]:
+        self.go.wait()
+        return [Seen(len(client), ())]
+
+
+def test_a_watch_that_falls_behind_counts_and_does_not_wait() -> None:
+    slow = _Slow()
+    watch = Watch(PayloadBudget(), lambda _: None, reader=slow)
+    watch.observe("a", bytes(MOST_BYTES + 1), 1)
+    assert watch.skipped == 1
+    for _ in range(1000):
+        watch.observe("a", b"x", 1)
+    skipped = watch.skipped
+    assert skipped >= 1000 - 256
+    slow.go.set()
+    watch.close()
+    assert watch.scanned == watch.bits == 1001 - skipped

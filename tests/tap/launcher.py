@@ -15,6 +15,7 @@ from ullage.log.keys import load_tap_keys
 from ullage.tap.client_http import ClientLimits
 from ullage.tap.ledger import Allowance
 from ullage.tap.link import Link
+from ullage.tap.monitored import Monitoring
 from ullage.tap.pacing import Pace
 from ullage.tap.past import read_past
 from ullage.tap.run import Declaration, TapSettings, open_log, serve
@@ -37,6 +38,7 @@ def main() -> int:
         link=Link(options["link"]),
         pace=Pace(**options["pace"]) if options["pace"] else None,
         allowance=Allowance(**options["allowance"]),
+        monitoring=Monitoring(**options["monitoring"]) if options["monitoring"] else None,
         **paths,
         **options["settings"],
     )

@@ -27,7 +27,8 @@ class TapProcess:
             create_keys(self.keys, Role.TAP)
         defaults = {
             "timeouts": {}, "limits": {}, "max_active": 256, "grace": 5, "file_bytes": 0, "link": "events",
-            "pace": {}, "allowance": {}, "paths": {}, "settings": {}, "listen": "127.0.0.1:0",
+            "pace": {}, "allowance": {}, "paths": {}, "settings": {}, "monitoring": {},
+            "listen": "127.0.0.1:0",
         }  # fmt: skip
         self._options = {
             **defaults, "upstream": upstream, "log": str(self.log), "keys": str(self.keys), **options

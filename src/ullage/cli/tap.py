@@ -107,6 +107,7 @@ def _tap_settings(settings: TapConfig, model_name: str, isolation: Isolation | N
         cap_patience=settings.cap_patience,
         client_day_bytes=settings.client_day_bytes,
         day_bytes=settings.day_bytes,
+        monitoring=settings.monitoring,
         api_keys=settings.api_keys,
         tls_certificate=settings.tls_certificate,
         tls_key=settings.tls_key,

@@ -63,6 +63,14 @@ class Report:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one text of an answer held: its payload bits, and what was found as `encoding/kind`, sorted."""
+
+    bits: int
+    kinds: tuple[str, ...]
+
+
 def outer_bits(findings: Iterable[Finding]) -> list[tuple[Finding, int]]:
     """Each outermost finding with the bits of it that nobody has explained.
 

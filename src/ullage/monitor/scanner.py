@@ -10,7 +10,7 @@ import numpy as np
 
 from ullage.monitor import recognise
 from ullage.monitor.decoders import decodings
-from ullage.monitor.drawn import looks_drawn, mixes_letters
+from ullage.monitor.drawn import is_list, is_written, looks_drawn, mixes_letters
 from ullage.monitor.escapes import find_escaped
 from ullage.monitor.finding import READ, Finding, Report, unexplained_bits
 from ullage.monitor.inflate import Inflated, inflate
@@ -163,6 +163,7 @@ def _candidates(data: bytes, thresholds: Thresholds) -> Iterator[Layer]:
     chosen = _chosen(data, passing(words, thresholds), passing(digits, thresholds))
     wide = _drawn(data, passing(graph_runs(array, total), thresholds, "ascii85"))
     wide = [run for run in wide if mixes_letters(data[run.start : run.end])]
+    wide = [run for run in wide if not is_list(data[run.start : run.end])]
     yield from _of_runs(data, _not_words(wide, chosen))
     yield from _of_runs(data, chosen)
     for turned in find_shifted(data, array, total):
@@ -172,6 +173,7 @@ def _candidates(data: bytes, thresholds: Thresholds) -> Iterator[Layer]:
 
 def _chosen(data: bytes, words: list[Run], digits: list[Run]) -> list[Run]:
     """Words and hexadecimal runs together; where they overlap, the one with more evidence."""
+    words = [run for run in words if not is_written(data[run.start : run.end])]
     drawn = _drawn(data, words) + _drawn(data, [one for one in digits if one.alphabet == "hex"])
     kept: list[Run] = []
     for run in sorted(drawn, key=lambda one: (one.start, -one.evidence)):

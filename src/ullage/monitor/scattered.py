@@ -21,6 +21,7 @@ from ullage.monitor.thresholds import Thresholds
 
 _PRICE: Final = 12.0
 _LEAST_PIECES: Final = 4
+_FAMILY: Final = 4  # letters
 READABLE_BITS: Final = 40.0
 STRETCH: Final = 4096  # bytes of text within which shreds are summed
 
@@ -66,7 +67,11 @@ def most_evidence(data: bytes, words: Scored, gain: NDArray[np.float64]) -> floa
 
 
 def _shreds(data: bytes, words: Scored, gain: NDArray[np.float64]) -> tuple[list[int], float]:
-    """The pieces of the best stretch in order, each spelling once, and what they sum to."""
+    """The pieces of the best stretch in order, and what they sum to.
+
+    Of pieces that begin with the same letters one counts: names of one family (`ATTR_UDP_CSUM`, `ATTR_MTU`)
+    do, shreds of a payload do not.
+    """
     places = np.flatnonzero(gain > 0)
     if len(places) < _LEAST_PIECES:
         return [], 0.0
@@ -74,8 +79,8 @@ def _shreds(data: bytes, words: Scored, gain: NDArray[np.float64]) -> tuple[list
     distinct: dict[bytes, int] = {}
     for place in places[first:last].tolist():
         piece = data[words.starts[place] : words.ends[place]]
-        if piece not in distinct and _is_piece(piece):
-            distinct[piece] = place
+        if piece[:_FAMILY] not in distinct and _is_piece(piece):
+            distinct[piece[:_FAMILY]] = place
     chosen = sorted(distinct.values())
     return chosen, float(gain[chosen].sum())
 

@@ -8,6 +8,7 @@ import time
 from typing import Final
 
 from ullage.log.record import HeaderPart
+from ullage.monitor.watch import Watch
 from ullage.tap.api_keys import ApiKeys
 from ullage.tap.budgets import Budgets
 from ullage.tap.cap import LinkCap
@@ -43,11 +44,13 @@ class TapApp:
         keys: ApiKeys | None = None,
         budgets: Budgets | None = None,
         cap: LinkCap | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._gateway = gateway
         self._keys = keys
         self._budgets = budgets or Budgets()
         self._cap = cap
+        self._watch = watch
         self._tokenizer = tokenizer
         self._model_name = model_name
         self._limits = limits
@@ -106,6 +109,10 @@ class TapApp:
             call.end_connection()
             raise RequestRefusedError(Failure.OVERLOADED)
         self._budgets.admit(client, time.time_ns())
+        if self._watch is not None:
+            if self._watch.blocked(client, time.time_ns()):
+                raise RequestRefusedError(Failure.BUDGET_EXHAUSTED)
+            call.kept = []
         self._active += 1
         try:
             self._gateway.gate.enter()
@@ -118,6 +125,8 @@ class TapApp:
             await self._gateway.answer(request, len(body), call)
         finally:
             self._budgets.charge(client, call.sent, time.time_ns())
+            if self._watch is not None and call.kept:
+                self._watch.observe(client, b"".join(call.kept), time.time_ns())
             self._active -= 1
             self._gateway.gate.leave()
 

@@ -44,6 +44,7 @@ class Call:
         self.expects_continue = False
         self.keeps_connection = True
         self.sent = 0
+        self.kept: list[bytes] | None = None  # a list: pieces of bodies are kept in it, too
         self.started = False
         self.ended = False
         self.gone = False
@@ -110,14 +111,14 @@ class Call:
         )
         if self.method == b"HEAD":
             body = b""
-        self.sent += len(body)
+        self._count(body)
         self._end(head + body)
         await self._line.drain()
 
     async def write(self, data: bytes) -> None:
         """Bytes of a stream; the head goes before the first."""
         if data:
-            self.sent += len(data)
+            self._count(data)
             self._write(b"%s%x\r\n%s\r\n" % (self._stream_head(), len(data), data))
             await self._line.drain()
 
@@ -126,10 +127,15 @@ class Call:
         if self.ended:
             return
         head = self._stream_head()
-        self.sent += len(data)
+        self._count(data)
         last = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         self._end(head + last)
         await self._line.drain()
+
+    def _count(self, data: bytes) -> None:
+        self.sent += len(data)
+        if self.kept is not None and not self.gone:
+            self.kept.append(data)
 
     def _stream_head(self) -> bytes:
         if self.started:

@@ -26,6 +26,7 @@ from ullage.tap.draft import DEFAULT_REPLACEMENTS
 from ullage.tap.isolated import parse_command, parse_list
 from ullage.tap.ledger import Allowance
 from ullage.tap.link import Form, Link
+from ullage.tap.monitored import Monitoring
 from ullage.tap.pacing import Order, Pace
 from ullage.tap.units import Duration, Rate, Share, Size
 from ullage.tap.upstream import Timeouts
@@ -153,6 +154,16 @@ class TapConfig(BaseSettings):
     ] = 10.0
     client_day_bytes: Annotated[Size | None, _help("Bytes a day to one client; then 429.")] = None
     day_bytes: Annotated[Size | None, _help("Bytes a day to all clients; then 429.")] = None
+    monitor: Annotated[
+        Literal["off", "alarm", "block"],
+        _help("Read answers for encoded payloads: alarm, or also refuse that client for the day (429)."),
+    ] = "off"
+    monitor_honest_bits: Annotated[
+        float, _help("Payload bits a message, on average, that an honest client gets.", gt=0, lt=4096)
+    ] = 16.0
+    monitor_day_bits: Annotated[
+        int | None, _help("Payload bits a day to one client that are an alarm by themselves.", ge=0)
+    ] = None
 
     api_keys: Annotated[Path | None, _help("File of clients and hashes of their keys.")] = None
     tls_certificate: Annotated[Path | None, _help("Certificate (PEM) for clients' connections.")] = None
@@ -205,18 +216,24 @@ class TapConfig(BaseSettings):
             raise ValueError("a server that gives text and no token ids can only draft: give enforce, too")
         if self.lateness_budget is not None and (self.enforce is None or not self.slot):
             raise ValueError("lateness_budget counts late slots under enforcement: give enforce and slot too")
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key go together")
-        if self.meter is not None and self.wire_journal is None:
-            raise ValueError("meter goes with wire_journal: without one a meter can explain nothing")
-        if (self.telemetry is None) != (self.telemetry_out is None):
-            raise ValueError("telemetry and telemetry_out go together")
         if self.enforce is not None and self.link == "whole" and self.slot:
             raise ValueError(
                 "a whole draft comes after its slots: give link whole or slot with enforce, not both"
             )
         if 0 < self.slot < _SHORTEST_SLOT:
             raise ValueError(f"slot is at least {_SHORTEST_SLOT * 1000:.0f}ms, or 0")
+        return self
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        if self.meter is not None and self.wire_journal is None:
+            raise ValueError("meter goes with wire_journal: without one a meter can explain nothing")
+        if self.monitor == "off" and self.monitor_day_bits is not None:
+            raise ValueError("monitor_day_bits goes with monitor")
+        if (self.telemetry is None) != (self.telemetry_out is None):
+            raise ValueError("telemetry and telemetry_out go together")
         return self
 
     @property
@@ -230,6 +247,13 @@ class TapConfig(BaseSettings):
     def allowance(self) -> Allowance:
         """How much may be late or fail."""
         return Allowance(self.late_share, self.late_burst, self.late_drip)
+
+    @property
+    def monitoring(self) -> Monitoring | None:
+        """How answers are read for payloads; None: not."""
+        if self.monitor == "off":
+            return None
+        return Monitoring(self.monitor == "block", self.monitor_honest_bits, self.monitor_day_bits)
 
     @property
     def link_form(self) -> Link:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ullage.errors import UsageError
+from ullage.monitor.budget import Allowance
 from ullage.tap.api_keys import ApiKeys
 from ullage.tap.config import TapConfig
 from ullage.tap.isolated import why_not_permitted
@@ -99,7 +100,22 @@ def _clients(config: TapConfig) -> list[str]:
     for what, limit in (("a client", config.client_day_bytes), ("all clients", config.day_bytes)):
         if limit is not None:
             lines.append(f"At most {limit:,} bytes a day go to {what}; then requests get 429.")
-    return lines
+    return [*lines, *_monitor(config)]
+
+
+def _monitor(config: TapConfig) -> list[str]:
+    if config.monitoring is None:
+        return []
+    then = "is refused for the rest of the day (429)" if config.monitoring.blocks else "is not refused"
+    at_once = (
+        "" if config.monitor_day_bits is None else f", or with {config.monitor_day_bits:,} bits in a day"
+    )
+    return [
+        f"Answers are read for encoded payloads after they have left. A client that gets more than "
+        f"{config.monitor_honest_bits:g} payload bits a message on average{at_once} raises an alarm, and "
+        f"{then}; an honest one does so in less than one day of {1 / Allowance.alpha:,.0f}.",
+        "WARNING: that sees what is written plainly encoded; what it cannot see is in docs/monitor.md.",
+    ]
 
 
 def _release(config: TapConfig) -> list[str]:

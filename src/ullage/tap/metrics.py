@@ -28,6 +28,9 @@ _HELP: Final[dict[str, tuple[int, int, str]]] = {
     "client_sent_bytes_total": (1_000_000, 256, "body bytes released to clients"),
     "tap_delays_total": (10, 64, "slots that the tap itself or a slow client missed"),
     "telemetry_samples_total": (10, 2, "samples of telemetry let out"),
+    "monitor_payload_bits_total": (1000, 16, "payload bits that the monitor found in answers"),
+    "monitor_skipped_total": (10, 8, "answers that the monitor did not read"),
+    "monitor_alarms_total": (1, 2, "clients that the monitor raised an alarm for"),
 }
 _REASONS: Final = (
     Failure.LOG_UNAVAILABLE,

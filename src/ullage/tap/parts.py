@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ullage.errors import UsageError
 from ullage.log.keys import TapKeys
+from ullage.monitor.watch import Watch
 from ullage.network.journal import WireJournal
 from ullage.network.sign_of_life import LifeWatch
 from ullage.tap.api_keys import ApiKeys
@@ -24,6 +25,7 @@ from ullage.tap.gateway import Gateway, Names
 from ullage.tap.ledger import Ledger
 from ullage.tap.meters import Meters
 from ullage.tap.metrics import MetricsPage, alarm_counts, late_counts
+from ullage.tap.monitored import watch_counts
 from ullage.tap.operations import OperationsApp
 from ullage.tap.paced import Pacer
 from ullage.tap.pacing import ReleaseClock
@@ -49,6 +51,7 @@ class Parts:
     supervisor: Supervisor
     operations: OperationsApp
     telemetry: TelemetryDoor | None
+    watch: Watch | None
 
 
 async def no_app(call: Call) -> None:
@@ -81,6 +84,7 @@ def build(
         link=settings.link,
         pacer=pacer,
     )
+    watch = None if settings.monitoring is None else settings.monitoring.start()
     app = TapApp(
         gateway=gateway,
         tokenizer=tokenizer,
@@ -91,12 +95,13 @@ def build(
         keys=None if settings.api_keys is None else ApiKeys(settings.api_keys),
         budgets=budgets,
         cap=cap,
+        watch=watch,
     )
     telemetry = _telemetry(settings.telemetry, settings.telemetry_out, upstream)
-    page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry), time.time)
+    page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry, watch), time.time)
     meter = None if settings.meter is None else LifeWatch(settings.meter, settings.meter_patience)
     supervisor = Supervisor(gate, recorder, pacer, meter=meter)
-    return Parts(app, gateway, upstream, supervisor, OperationsApp(gate, page), telemetry)
+    return Parts(app, gateway, upstream, supervisor, OperationsApp(gate, page), telemetry, watch)
 
 
 def check_certificate(certificate: Path, key: Path | None) -> None:
@@ -152,7 +157,11 @@ def _telemetry(path: Path | None, out: Path | None, upstream: Upstream) -> Telem
 
 
 def _figures(
-    meters: Meters, gate: Gate, pacer: Pacer | None, telemetry: TelemetryDoor | None
+    meters: Meters,
+    gate: Gate,
+    pacer: Pacer | None,
+    telemetry: TelemetryDoor | None,
+    watch: Watch | None,
 ) -> dict[str, float]:
     """The true figures under the names of `ullage.tap.metrics`."""
     return {
@@ -166,6 +175,7 @@ def _figures(
         "client_sent_bytes_total": meters.bytes_to_client,
         "tap_delays_total": pacer.own_delays if pacer else 0,
         "telemetry_samples_total": telemetry.samples if telemetry else 0,
+        **watch_counts(watch),
         **late_counts(pacer.ledger.exceptions if pacer else {}),
         **alarm_counts(gate.alarms),
     }

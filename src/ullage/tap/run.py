@@ -30,6 +30,7 @@ from ullage.tap.enforcer_watch import EnforcerWatch
 from ullage.tap.failures import Failure
 from ullage.tap.ledger import Allowance
 from ullage.tap.link import DEFAULT_LINK, Link
+from ullage.tap.monitored import Monitoring
 from ullage.tap.operations import OperationsApp
 from ullage.tap.pacing import Pace
 from ullage.tap.parts import Parts, build, check_certificate, no_app
@@ -40,6 +41,7 @@ from ullage.tap.tokens import Tokenizer
 from ullage.tap.upstream import Timeouts
 
 _BACKLOG = 2048
+_LAST_READING = 5.0  # seconds for the monitor to read what was released last
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class TapSettings:
     cap_patience: float = 10.0  # longest wait for the link before a request is refused
     client_day_bytes: int | None = None
     day_bytes: int | None = None
+    monitoring: Monitoring | None = None  # for encoded payloads in answers
     api_keys: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -247,6 +250,8 @@ async def _serve(
         await asyncio.gather(*beside, return_exceptions=True)
     await parts.gateway.drain()
     parts.upstream.close()
+    if parts.watch is not None:
+        await asyncio.to_thread(parts.watch.close, _LAST_READING)
     if parts.gateway.enforcement is not None:
         await parts.gateway.enforcement.client.close()
 

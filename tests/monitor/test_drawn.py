@@ -1,0 +1,56 @@
+"""What is written and not drawn: names, walks, lists, drawings. And that drawn runs stay drawn."""
+
+from __future__ import annotations
+
+import base64
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ullage.monitor.drawn import is_list, is_written, looks_drawn
+from ullage.monitor.scanner import scan
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LOAD_MSG_AVX2_9_5_2_10_0_7_4_15_14_11_6_3_1_12_8_13",
+        "VPUNPCKHQDQ_X15_X2_X2",
+        "5H1v2h3v-2zm9-9",
+        "MmZzLlHhVvCcSsQqTtAa",
+        '"-=qwertyuiop[]asdfghjkl;\'zxcvbnm,./_+QWERTYUIOP{}ASDFGHJKL:\\"ZXCVBNM<>?"',
+        "slotFlags=[ECC,RSA,DSA,DH,RC2,RC4,DES,RANDOM,SHA1,MD5,MD2,SSL,TLS,AES,Camellia,",
+        "\n".join(
+            f"L2TP_ATTR_{one}," for one in ("UDP_CSUM", "RECVSEQ", "MTUxQ", "DPORT8x", "IFNAMExZ", "L2Sx")
+        ),
+    ],
+)
+def test_what_is_written_is_no_finding(text: str) -> None:
+    assert scan(f"here is {text} and more\n").findings == ()
+
+
+@pytest.mark.parametrize("key", ["XK7QP-3M9RT-8WZ2D-VB4HN-6YJ5C", "k3v9x7-q2m8zt-p4w6hd-r5n7bj-y9c3gf"])
+def test_keys_in_groups_of_one_length_are_drawn(key: str) -> None:
+    assert not is_written(key.encode())
+    assert scan(f"Your key is {key} from now on.\n").findings
+
+
+@given(st.binary(min_size=24, max_size=300))
+def test_both_cases_are_enough_to_be_no_name(payload: bytes) -> None:
+    letters = base64.b64encode(payload).rstrip(b"=")
+    if letters.lower() != letters and letters.upper() != letters and b"x" in letters:
+        assert not is_written(letters)
+
+
+@pytest.mark.parametrize("size", [12, 24, 64, 256])
+def test_drawn_bytes_are_seen_as_drawn(size: int) -> None:
+    draw = random.Random(size)
+    lists = names = walks = 0
+    for _ in range(2000):
+        payload = draw.randbytes(size)
+        lists += is_list(base64.b85encode(payload))
+        names += is_written(base64.urlsafe_b64encode(payload).rstrip(b"="))
+        walks += not looks_drawn(base64.b64encode(payload).rstrip(b"="), 60)
+    assert max(lists, names, walks) <= 4
