@@ -208,6 +208,15 @@ class _Lab:
         )  # fmt: skip
         self._hear("recovered from meter_unavailable")
 
+    def settle(self) -> None:
+        """Wait until the meter is heard again: an alarm that is on cannot go off."""
+        for _ in range(300):
+            time.sleep(0.1)
+            told = [text for _, text in self.parts["tap"].heard if "meter" in text]
+            if "recovered" in told[-1]:
+                return
+        raise SystemExit("the meter is not heard any more")
+
     def _hear(self, pattern: str) -> re.Match[str]:
         """Wait until the tap has said this."""
         for _ in range(300):
@@ -327,7 +336,7 @@ def _run(rounds: int, folder: Path, options: argparse.Namespace, mode: str) -> d
             sys.stderr.write(f"round {number + 1} of {rounds}: {' '.join(acts[number % len(acts)])}\n")
             lab.round(*acts[number % len(acts)])
             if mode == "metered":
-                time.sleep(2.0)  # a meter needs a second to be heard
+                lab.settle()
         time.sleep(1)
     if mode != "metered":
         lab.parts["tap"].kill()
