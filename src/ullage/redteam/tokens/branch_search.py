@@ -17,6 +17,7 @@ from ullage.redteam.tokens.adversary import Briefing, TokenAdversary
 from ullage.redteam.tokens.game import Agents, Reading, Size, Traffic, decode_rows
 from ullage.redteam.tokens.hidden_bits import bits_at, hash_bits, shared_hash
 from ullage.redteam.tokens.near_ties import places
+from ullage.redteam.tokens.planned import PlannedChooser
 from ullage.server.rows import Row
 
 
@@ -40,29 +41,18 @@ class _Walker:
         """Walks are forgotten together."""
 
 
-class BranchChooser:
-    """Plans a block ahead for every row, then plays the plan."""
+class BranchChooser(PlannedChooser):
+    """Walks at random until a walk says what the payload says."""
 
     def __init__(
         self, reference: Reference, payload: bytes, *, bound: float, block: int, bits: int, walks: int
     ) -> None:
+        super().__init__()
         self._reference, self._payload = reference, payload
         self._bound, self._block, self._bits, self._walks = bound, block, bits, walks
         self._random = np.random.default_rng(0)
-        self._plans: dict[str, list[int]] = {}
-        self.attempted = 0
 
-    def choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
-        """One token for each of the logits' rows `(B, V)`, which only the plan looks at."""
-        waiting = [row for row in rows if not self._plans.get(row.request_id)]
-        if waiting:
-            self._plan(waiting)
-        return [self._plans[row.request_id].pop(0) for row in rows]
-
-    def finished(self, row: Row) -> None:
-        self._plans.pop(row.request_id, None)
-
-    def _plan(self, rows: Sequence[Row]) -> None:
+    def plan(self, rows: Sequence[Row]) -> None:
         walks = [
             Row(f"{row.request_id}/{number}", row.seed, [*row.prompt_ids], row.parameters, [*row.output_ids])
             for row in rows
@@ -85,7 +75,7 @@ class BranchChooser:
             own.sort(key=lambda walk: walker.deviations[walk.request_id])  # the straight one first
             done = len(row.output_ids)
             right = (walk for walk in own if self._suits(row, walk.output_ids[done:]))
-            self._plans[row.request_id] = next(right, own[0]).output_ids[done:]
+            self.plans[row.request_id] = next(right, own[0]).output_ids[done:]
             self.attempted += self._bits
 
     def _suits(self, row: Row, block: Sequence[int]) -> bool:

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-import torch
-
 from ullage.redteam.tokens.adversary import Briefing, TokenAdversary
 from ullage.redteam.tokens.branch_search import block_bits, payload_place
 from ullage.redteam.tokens.game import Agents, Reading, Traffic, decode_rows, observe
 from ullage.redteam.tokens.hidden_bits import bits_at
 from ullage.redteam.tokens.near_ties import NearTies
+from ullage.redteam.tokens.planned import PlannedChooser
 from ullage.redteam.tokens.pricing import Priced
 from ullage.server.chooser import SeededChooser
 from ullage.server.rows import Row
@@ -33,31 +32,20 @@ BITS: Final = 2
 _REPAIRS_TRIED: Final = 4
 
 
-class RepairingChooser:
-    """Plans a block ahead for every row, then plays the plan."""
+class RepairingChooser(PlannedChooser):
+    """Drafts, and repairs what does not say what the payload says."""
 
     def __init__(self, briefing: Briefing) -> None:
+        super().__init__()
         self._reference = briefing.reference
         self._payload = briefing.payload
         self._noise = briefing.calibration.noise
-        self._plans: dict[str, list[int]] = {}
-        self.attempted = 0
 
-    def choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
-        """One token for each of the logits' rows `(B, V)`, which only the plan looks at."""
-        waiting = [row for row in rows if not self._plans.get(row.request_id)]
-        if waiting:
-            self._plan(waiting)
-        return [self._plans[row.request_id].pop(0) for row in rows]
-
-    def finished(self, row: Row) -> None:
-        self._plans.pop(row.request_id, None)
-
-    def _plan(self, rows: Sequence[Row]) -> None:
+    def plan(self, rows: Sequence[Row]) -> None:
         drafts = self._drafts(rows)
         unsuited = []
         for index, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
-            self._plans[row.request_id] = draft.output_ids
+            self.plans[row.request_id] = draft.output_ids
             if len(draft.output_ids) == BLOCK:  # else it ends here
                 self.attempted += BITS
                 if not self._suits(row, draft.output_ids):
@@ -78,7 +66,7 @@ class RepairingChooser:
             bits = float(cost[at * BLOCK : (at + 1) * BLOCK].sum())
             if bits < cheapest.get(index, float("inf")):
                 cheapest[index] = bits
-                self._plans[rows[index].request_id] = option.output_ids
+                self.plans[rows[index].request_id] = option.output_ids
 
     def _drafts(self, rows: Sequence[Row]) -> list[Row]:
         """The honest next block of each row, as a row whose prompt is all that stands before it."""
