@@ -5,6 +5,9 @@ that goes from idle to saturated and back, and lets the agent fill the rest. Pri
 the smallest and at the median times, false alarms, the p50 latency with and without filler at the same rate,
 and the cost of verification. `--tenant 0.2` adds a second tenant of that share after the first third. The
 client's own transcript stands for the audited log.
+
+`--machine-cores 0-2` gives agent and server these cores and leaves the others to the verifier and the load,
+which are not part of the machine. Takes about 2.5 minutes more than `--seconds`.
 """
 
 from __future__ import annotations
@@ -102,11 +105,33 @@ class Load:
         self._stop.set()
 
 
+def parse_cores(text: str) -> frozenset[int]:
+    """`0-2,5` as a set; everything that this process may use without one."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    return frozenset(found) or frozenset(os.sched_getaffinity(0))
+
+
 @contextlib.contextmanager
-def process(*arguments: str) -> Iterator[tuple[str, int]]:
+def on_cores(cores: frozenset[int]) -> Iterator[None]:
+    """Processes that are started here stay on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def process(cores: frozenset[int], *arguments: str) -> Iterator[tuple[str, int]]:
     """`ullage …`, which prints its address; (address, pid)."""
     command = [sys.executable, "-m", "ullage", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    with on_cores(cores):
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with running:
         try:
             assert running.stdout is not None
             line = running.stdout.readline()
@@ -172,25 +197,30 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=1800)
     parser.add_argument("--window", type=float, default=60)
-    parser.add_argument("--slots", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--machine-cores", default="", help="cores of the machine, such as 0-2; all without")
+    parser.add_argument("--slots", type=int, help="as many as the machine's cores without")
     parser.add_argument("--shape", default="2048,8192,2048")
     parser.add_argument("--rate", type=float, default=1.0, help="requests a second at load 1")
     parser.add_argument("--openings", type=int, default=360)
     parser.add_argument("--calibrate", type=float, default=30, help="seconds of whole units")
     parser.add_argument("--tenant", type=float, default=0.0)
     arguments = parser.parse_args()
-    slots = arguments.slots
-    calibration = measure(
-        "this machine",
-        Shape.parse(arguments.shape),
-        slots,
-        arguments.calibrate,
-        cpu_nameplate(slots, read_cpuinfo()),
-    )
+    cores = parse_cores(arguments.machine_cores)
+    slots = arguments.slots or len(cores)
+    if arguments.machine_cores:  # the verifier and the load get what is left
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - cores or cores)
+    with on_cores(cores):
+        calibration = measure(
+            "this machine",
+            Shape.parse(arguments.shape),
+            slots,
+            arguments.calibrate,
+            cpu_nameplate(slots, read_cpuinfo()),
+        )
     count = max(1, round(arguments.seconds / arguments.window))
-    with process("serve", "--listen", "127.0.0.1:0") as (server, pid):
+    with process(cores, "serve", "--listen", "127.0.0.1:0") as (server, pid):
         load = Load(server, arguments.rate)
-        short = max(4.0, min(60.0, arguments.seconds / 20))
+        short = max(4.0, min(40.0, arguments.seconds / 20))
         times = inference_times(load, pid, short / 4)
         load.run((1.0,), short)
         alone = statistics.median(load.latencies[1.0])
@@ -198,7 +228,7 @@ def main() -> None:
         load.latencies.clear()
         calibration = calibration.model_copy(update={"inference": times})
         worth = calibration.worth
-        with process("work", "agent", "--listen", "127.0.0.1:0", "--slots", str(slots)) as (agent, _):
+        with process(cores, "work", "agent", "--listen", "127.0.0.1:0", "--slots", str(slots)) as (agent, _):
             host, port = parse_address(agent)
             terms = Terms(host, port, slots, calibration.unit_shape)
             accounting = Accounting(Plan(terms, worth, arguments.window, count, arguments.openings))
@@ -210,7 +240,8 @@ def main() -> None:
             for window in accounting.windows():
                 windows.append(window)
                 if arguments.tenant and not tenants and len(windows) >= count // 3:
-                    tenants = tenant(arguments.tenant, slots, arguments.seconds)
+                    with on_cores(cores):
+                        tenants = tenant(arguments.tenant, slots, arguments.seconds)
             load.stop()
             loader.join(120)
             for one in tenants:

@@ -1,17 +1,22 @@
 """Cheaters against the accounting of work, as processes: those whose catch needs no quiet machine."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.work.helpers import account, agent
 from tests.work.test_calibration import MADE
 from ullage.errors import UsageError
-from ullage.redteam.work.adversary import WorkAdversary
+from ullage.redteam.work.adversary import Catch, WorkAdversary
+from ullage.redteam.work.declared import ANSWERS, with_declared
+from ullage.redteam.work.not_run import HIDDEN, INVENTED, REPEATED
 from ullage.redteam.work.registry import WORK_ADVERSARIES, find, prover_class
-from ullage.redteam.work.suite import QUICK, Outcome, run_suite, table
+from ullage.redteam.work.suite import QUICK, Outcome, judge, run_suite, table
 from ullage.work.calibration import Calibration
 from ullage.work.prover import Prover
 from ullage.work.shape import Shape
 from ullage.work.window import Outcome as WindowOutcome
+from ullage.work.window import Window
 
 AGENT = "ullage.redteam.work.agent"
 FORGERS = [one for one in WORK_ADVERSARIES if one.catch.value in ("openings", "full check")]
@@ -53,9 +58,22 @@ def test_a_kernel_priced_too_high_accounts_for_more_than_there_is() -> None:
 
 def test_names() -> None:
     assert prover_class("honest") is Prover
-    assert len({one.name for one in WORK_ADVERSARIES}) == len(WORK_ADVERSARIES) == 16
+    assert len({one.name for one in WORK_ADVERSARIES}) == len(WORK_ADVERSARIES) == 18
     with pytest.raises(UsageError, match="no work adversary"):
         find(["nobody"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "earned"), [("served", HIDDEN), (INVENTED.name, 0.0), (REPEATED.name, HIDDEN / ANSWERS)]
+)
+def test_declared_inference_earns_what_was_run(name: str, earned: float) -> None:
+    half = Window(0, 10**18, 60.0, 4, 600, 0, 360, 0, 0, MADE.worth)
+    windows = with_declared(name, [half, replace(half, index=1, start_unix=10**18 + 60 * 10**9)])
+    gained = [window.accounted(median=True) - half.accounted(median=True) for window in windows]
+    assert sum(gained) / 2 == pytest.approx(earned, abs=0.002)
+    caught, _ = judge(windows, MADE.model_copy(update={"sheet": None}), 1.0)
+    assert caught is (None if name == "served" else Catch.ACCOUNT)
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import pytest
 
 from ullage.claims import Bound, Claim, Evidence, Reading, Trust
 from ullage.errors import UsageError
+from ullage.slowdown.answer import answer
 from ullage.slowdown.constraints import Scenario
+from ullage.slowdown.document import claims_of, trusted_by
 from ullage.slowdown.from_claims import apply_claims
 from ullage.slowdown.scenarios import ALL_BARS
 
@@ -79,6 +81,38 @@ def test_an_inspector_does_not_believe_the_prover() -> None:
     given = [claim("memory.resident_fraction", 0.95, Bound.LOWER, trusts=(Trust.PROVER_KERNEL,))]
     assert apply_claims(BARS, given).constraints.resident_memory == 0.95
     assert apply_claims(BARS, given, Reading.INSPECTOR).constraints.resident_memory == 0
+
+
+def test_the_answer_trusts_whom_its_claims_trust() -> None:
+    """Read as the operator, then handed to an inspector: what rests on the prover's word is lost there."""
+    given = [
+        claim("memory.resident_fraction", 0.95, Bound.LOWER, trusts=(Trust.PROVER_KERNEL, Trust.VERIFIER)),
+        claim("wire.egress_rate", 1e5, trusts=(Trust.TAP,)),
+    ]
+    found = {one.name: one for one in claims_of(answer(apply_claims(BARS, given), samples=50))}
+    slowdown, theft = found["training.slowdown"], found["exfiltration.time"]
+    assert slowdown.trusts == (Trust.TAP, Trust.VERIFIER, Trust.PROVER_KERNEL)
+    assert slowdown.value is not None
+    assert slowdown.read_as(Reading.INSPECTOR).value is None
+    assert found["training.throughput_slowdown"].read_as(Reading.INSPECTOR).value is None
+    # A leak's rate does not rest on memory, so the inspector keeps it.
+    assert theft.trusts == (Trust.TAP,)
+    assert theft.read_as(Reading.INSPECTOR).value == theft.value
+    # What the inspector refused at the door is no part of the answer, which then stands for him.
+    assert trusted_by(apply_claims(BARS, given, Reading.INSPECTOR)) == (Trust.TAP,)
+
+
+def test_a_sum_of_claims_has_the_weakest_evidence_and_all_trusts() -> None:
+    tokens = claim("token.covert_fraction", 0.002, trusts=(Trust.VERIFIER,))
+    wire = claim("wire.unexplained_fraction", 0.001, trusts=(Trust.PERIMETER,))
+    both = apply_claims(BARS, [tokens, wire]).notes["covert_fraction"]
+    assert both.trusts == (Trust.VERIFIER, Trust.PERIMETER)
+    assert both.source.count("claim ") == 2
+    blind = apply_claims(BARS, [claim("token.covert_fraction", None), wire])
+    assert blind.constraints.covert_fraction == 1
+    assert blind.notes["covert_fraction"].evidence == "not-covered"
+    total = claim("total.covert_bits_per_day", 8e6, trusts=(Trust.TAP,))
+    assert apply_claims(BARS, [tokens, wire, total]).notes["covert_fraction"].trusts == (Trust.TAP,)
 
 
 def test_claims_of_another_model_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ullage.slowdown.critical_batch import CLUSTERS, Cluster, cluster_table, critical_batch, run_seconds
@@ -9,6 +11,7 @@ from ullage.slowdown.published import (
     DAY,
     FLEET_RACKS,
     HOUR,
+    Figure,
     covert_bytes_a_day,
     figures,
     largest_expert,
@@ -66,3 +69,15 @@ def test_where_prose_and_arithmetic_differ() -> None:
         "inference flow through a rack",
         "tokens of a rack",
     }
+
+
+AGREEING = [figure for figure in figures() if figure.agrees and figure.prose != "–"]
+
+
+@pytest.mark.parametrize("figure", AGREEING, ids=lambda figure: figure.what)
+def test_every_other_figure_is_reproduced_to_the_digits_that_were_published(figure: Figure) -> None:
+    found = re.match(r"[0-9.]+", figure.prose)
+    assert found, figure.prose
+    published = found.group()
+    digits = max(1, len(published.replace(".", "").strip("0")))
+    assert float(f"{figure.value:.{digits}g}") == pytest.approx(float(published), rel=1e-9)

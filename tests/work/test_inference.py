@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from ullage.errors import MalformedError
 from ullage.work.calibration import read_inference
-from ullage.work.inference import Costs, Served, credit, largest_batches, within
+from ullage.work.inference import (
+    Costs,
+    Served,
+    credit,
+    is_the_references,
+    largest_batches,
+    outside,
+    within,
+)
 
 COSTS = Costs(1.0, ((1, 8.0), (4, 4.0), (16, 2.0)), 100.0)
 
@@ -68,6 +76,24 @@ def test_credit_is_spread_over_the_time_the_record_was_open() -> None:
     assert within(earned, 0, 100) == (9.0, 200.0)
     assert within(earned, 50, 100)[0] == pytest.approx(4.5)
     assert within(earned, 100, 200) == (0.0, 0.0)
+
+
+def test_credit_outside_the_windows_is_told() -> None:
+    earned = credit([served(0, (1,), (2, 3), times=(0, 100))], COSTS)
+    assert outside(earned, [(0, 50), (50, 100)]) == 0.0
+    assert outside(earned, [(0, 25)]) == pytest.approx(9.0 * 0.75)
+    assert outside(earned, []) == 9.0
+
+
+def test_a_log_that_stays_sealed_in_part_is_charged_as_the_largest_batch() -> None:
+    assert COSTS.of_the_largest_batch().decode_seconds(1) == 2.0
+
+
+def test_text_that_no_model_computed_is_not_the_references() -> None:
+    assert is_the_references(0, 40)
+    assert is_the_references(2, 40)
+    assert not is_the_references(30, 40)
+    assert not is_the_references(None, 40)
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=5), st.lists(st.integers(0, 2), max_size=5))))

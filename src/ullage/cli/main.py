@@ -89,7 +89,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "agent": Command("work:agent", "Run the prover's side: filler that yields to inference."),
             "calibrate": Command("work:calibrate", "Measure and sign what a unit of work is worth."),
             "account": Command("work:account", "Account for a machine over windows of time."),
-            "credit": Command("work:credit", "Add audited inference to an account."),
+            "credit": Command("work_credit:credit", "Add audited inference to an account."),
         },
     ),
     "memory": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,6 @@ from ullage.errors import ExitCode, MalformedError, UsageError
 
 if TYPE_CHECKING:
     from ullage.work.calibration import Calibration
-    from ullage.work.inference import Credit
     from ullage.work.run import Costs
     from ullage.work.window import Window
 
@@ -127,7 +127,7 @@ def account(
 
     if out:
         evidence.check_place(out)
-    found, digest = _load_calibration(calibration, calibration_key)
+    found, digest = load_calibration(calibration, calibration_key)
     host, port = parse_address(prover)
     mode = Mode.FULL if full else Mode.OPENINGS
     terms = Terms(host, port, found.slots, found.unit_shape, mode, due_seconds=due)
@@ -139,48 +139,15 @@ def account(
         windows.append(one)
         if not as_json:
             typer.echo(_window_line(one))
-    _finish(
-        _Account(tuple(windows), found, digest, inspected, own_twin), out, accounting.costs, as_json=as_json
+    finish(
+        Account(tuple(windows), found, digest, inspected, own_twin), out, accounting.costs, as_json=as_json
     )
 
 
-def credit(
-    evidence_folder: Annotated[Path, typer.Argument(metavar="ACCOUNT", help="What `account --out` wrote.")],
-    *,
-    calibration: Annotated[Path, typer.Option(help="The calibration of the machine's twin.")],
-    calibration_key: Annotated[Path, typer.Option(help="Public key (verdict.pub) of who signed it.")],
-    log: Annotated[Path, typer.Option(help="The tap's log.")],
-    log_key: Annotated[Path, typer.Option(help="The tap's public key.")],
-    bundle: Annotated[Path, typer.Option(help="The audit's bundle about that log.")],
-    bundle_key: Annotated[Path, typer.Option(help="Public key of who signed the bundle.")],
-    inspected: Annotated[
-        bool, typer.Option("--inspected", help="The number of slots was inspected, not declared.")
-    ] = False,
-    own_twin: Annotated[
-        bool, typer.Option("--own-twin", help="The calibration was measured on hardware of the verifier.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="New folder for claims and evidence.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Add verified inference to an account, and judge it again.
-
-    The bundle has to be about the log as it is now, and its verdict has to be pass: otherwise inference
-    earns nothing.
-    """
-    from ullage.work import evidence
-    from ullage.work.run import Costs, with_inference
-
-    if out:
-        evidence.check_place(out)
-    found, digest = _load_calibration(calibration, calibration_key)
-    windows = evidence.read(evidence_folder)
-    earned = _inference_credit(_Sources(log, log_key, bundle, bundle_key), found)
-    windows = with_inference(windows, earned)
-    _finish(_Account(tuple(windows), found, digest, inspected, own_twin), out, Costs(), as_json=as_json)
-
-
 @dataclass(frozen=True)
-class _Account:
+class Account:
+    """Windows, and what they are judged by."""
+
     windows: tuple[Window, ...]
     calibration: Calibration
     digest: str
@@ -188,7 +155,15 @@ class _Account:
     own_twin: bool
 
 
-def _finish(made: _Account, out: Path | None, costs: Costs, *, as_json: bool) -> None:
+def finish(
+    made: Account,
+    out: Path | None,
+    costs: Costs,
+    *,
+    as_json: bool,
+    inference: Mapping[str, object] | None = None,
+) -> None:
+    """Print the account, write it to `out`, and exit with what it says. `inference` goes into the JSON."""
     from ullage.work import evidence
     from ullage.work.alarm import Alarm, expected_fraction
     from ullage.work.claims import make_claims
@@ -216,6 +191,7 @@ def _finish(made: _Account, out: Path | None, costs: Costs, *, as_json: bool) ->
             "alarm": {"fired_at": alarm.fired_at, "expected": expected, "windows": alarm.seen},
             "verifier_seconds": costs.verifier_seconds,
             "bytes": {"sent": costs.bytes_sent, "received": costs.bytes_received},
+            **({"inference": dict(inference)} if inference else {}),
         }
         typer.echo(json.dumps(document))
     else:
@@ -236,43 +212,8 @@ def _exit_code(windows: list[Window], calibration: Calibration, *, alarmed: bool
     return ExitCode.PASS
 
 
-@dataclass(frozen=True)
-class _Sources:
-    log: Path
-    log_key: Path
-    bundle: Path
-    bundle_key: Path
-
-
-def _inference_credit(sources: _Sources, calibration: Calibration) -> list[Credit]:
-    from ullage.audit.bundle import RECORDS, verify_bundle
-    from ullage.log.keys import load_verifier
-    from ullage.log.reader import LogReader
-    from ullage.work.inference import credit, served_records
-
-    if calibration.inference is None:
-        raise UsageError("The calibration has no times of inference; calibrate with --inference.")
-    statement = verify_bundle(sources.bundle, load_verifier(sources.bundle_key))
-    reader = LogReader.open(sources.log, load_verifier(sources.log_key))
-    root = next((s.digest["sha256"] for s in statement.subject if s.name == "log"), None)
-    if root != reader.checkpoint.root.hex():
-        raise UsageError("The bundle is about another log, or about an earlier state of this one.")
-    verified = (
-        _verified_records(sources.bundle / RECORDS) if statement.predicate.verdict.value == "pass" else set()
-    )
-    everything = statement.predicate.sample.scheme == "all"
-    served = served_records(reader.records(), verified, everything=everything)
-    return credit(served, calibration.inference.costs())
-
-
-def _verified_records(path: Path) -> set[int]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["counter", "mismatches"])
-    return {row["counter"] for row in table.to_pylist() if row["mismatches"] is not None}
-
-
-def _load_calibration(path: Path, key: Path) -> tuple[Calibration, str]:
+def load_calibration(path: Path, key: Path) -> tuple[Calibration, str]:
+    """A signed calibration and its digest. Raises UllageError."""
     import hashlib
 
     from ullage.audit.envelope import read_envelope, unseal_payload

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ullage.claims import Trust
 from ullage.errors import UsageError
 
 INFINIBAND = 400e9  # bytes/s between racks
@@ -79,10 +80,12 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Note:
-    """Where one constraint comes from: its evidence tag and its source in words."""
+    """Where one constraint comes from: its evidence tag, its source in words, and whom it trusts."""
 
     evidence: str
     source: str
+    trusts: tuple[Trust, ...] = ()
+    """Those of the claims behind it: a figure that rests on the constraint rests on them too."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ullage.claims import Bound, Claim, Evidence, Interval, to_json
+from ullage.claims import Bound, Claim, Evidence, Interval, Trust, to_json
 from ullage.slowdown.answer import Answer
 from ullage.slowdown.central_claim import ClaimRow
 from ullage.slowdown.constraints import Scenario
@@ -17,6 +17,7 @@ from ullage.slowdown.sources import describe
 
 METHOD = "ullage/slowdown/v1"
 _CONFIDENCE = 0.9  # of the interval from the 5th to the 95th percentile
+_THEFT_FIELDS = ("egress", "covert_fraction", "residual", "racks")  # what a leak's rate rests on
 _ORDER = [Evidence.MEASURED.value, Evidence.PROVEN.value, Evidence.SIMULATED.value, "assumed",
           Evidence.NOT_COVERED.value]  # fmt: skip
 
@@ -35,6 +36,16 @@ def weakest_evidence(scenario: Scenario) -> str:
     """The weakest tag among the constraints that the answer rests on."""
     tags = [note.evidence for note in scenario.notes.values()] or [Evidence.NOT_COVERED.value]
     return max(tags, key=_ORDER.index)
+
+
+def trusted_by(scenario: Scenario, fields: Iterable[str] | None = None) -> tuple[Trust, ...]:
+    """Whom the claims behind these constraints trust (all constraints without `fields`).
+
+    A figure computed from claims holds only if everybody they trust is honest.
+    """
+    wanted = scenario.notes if fields is None else {f: n for f, n in scenario.notes.items() if f in fields}
+    trusted = {trust for note in wanted.values() for trust in note.trusts}
+    return tuple(trust for trust in Trust if trust in trusted)
 
 
 def slowdown_claim(name: str, quantiles: Quantiles, evaluation: Evaluation, what: str) -> Claim:
@@ -62,6 +73,7 @@ def slowdown_claim(name: str, quantiles: Quantiles, evaluation: Evaluation, what
             *tags,
             *scenario.warnings,
         ),
+        trusts=trusted_by(scenario),
         subject=scenario.name,
         method=METHOD,
         sample=f"best strategy: {evaluation.best.label} ({evaluation.best_in:.0%} of draws)",
@@ -90,6 +102,7 @@ def claims_of(result: Answer) -> tuple[Claim, ...]:
                 f"weights of {thief.loot.size:.3g} bytes, compressed {thief.loot.compression:g} times",
                 f"{shown.scenario.constraints.racks} racks leak together",
             ),
+            trusts=trusted_by(shown.scenario, _THEFT_FIELDS),
             subject=shown.scenario.name,
             method=METHOD,
         ),

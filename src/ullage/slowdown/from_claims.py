@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from ullage.claims import Claim, Evidence, Reading
+from ullage.claims import Claim, Evidence, Reading, Trust
 from ullage.errors import UsageError
 from ullage.slowdown.constraints import Constraints, Note, Scenario, check
 
@@ -57,23 +57,43 @@ def apply_claims(
     given = [claim.read_as(reading) for claim in claims]
     _refuse_other_models(given, model)
     constraints, notes, warnings = scenario.constraints, dict(scenario.notes), list(scenario.warnings)
+    behind: dict[str, list[Note]] = {}  # of each field that claims set, the parts that stand now
     for names, field, apply in _SETTERS:
         claim = _worst(given, names)
         if claim is None:
             continue
         if claim.value is None:
-            notes[field] = Note(Evidence.NOT_COVERED.value, "none")
             constraints = _unconstrain(constraints, field)
             warnings.append(f"{claim.name} is not covered: {field} is taken as unconstrained")
-            continue
-        constraints = apply(constraints, claim.value)
-        notes[field] = Note(claim.evidence.value, f"claim {claim.name} ({claim.method})")
+            behind[field] = [Note(Evidence.NOT_COVERED.value, "none")]
+        else:
+            constraints = apply(constraints, claim.value)
+            kept = behind.get(field, []) if apply is _add_unexplained else []
+            behind[field] = [*kept, _note_of(claim)]
+        notes[field] = _joined(behind[field])
     warnings += [
         f"no claim on {names[0]}: {field} stays as the scenario has it"
         for names, field, _ in _SETTERS
         if _worst(given, names) is None and field not in notes
     ]
     return Scenario(scenario.name, check(constraints), notes, tuple(dict.fromkeys(warnings)))
+
+
+def _note_of(claim: Claim) -> Note:
+    return Note(claim.evidence.value, f"claim {claim.name} ({claim.method})", claim.trusts)
+
+
+_WEAKER = (Evidence.MEASURED, Evidence.PROVEN, Evidence.SIMULATED, Evidence.NOT_COVERED)
+
+
+def _joined(parts: list[Note]) -> Note:
+    """One note for a constraint that several claims make: weakest evidence, everybody that any trusts."""
+    if len(parts) == 1:
+        return parts[0]
+    weakest = max((Evidence(part.evidence) for part in parts), key=_WEAKER.index)
+    trusted = {trust for part in parts for trust in part.trusts}
+    sources = " + ".join(part.source for part in parts if part.source != "none")
+    return Note(weakest.value, sources, tuple(trust for trust in Trust if trust in trusted))
 
 
 _LOWER = {"accounted_time", "accounted_operations", "resident_memory", "erased"}

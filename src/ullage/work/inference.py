@@ -56,6 +56,10 @@ class Costs:
         place = bisect.bisect_left([size for size, _ in self.decode], batch)
         return min(seconds for _, seconds in self.decode[: min(place, len(self.decode) - 1) + 1])
 
+    def of_the_largest_batch(self) -> Costs:
+        """As if every record had run in the largest batch measured: for a log that cannot be read whole."""
+        return Costs(self.prefill, ((1, self.decode_seconds(self.decode[-1][0])),), self.operations)
+
 
 @dataclass(frozen=True)
 class Credit:
@@ -97,6 +101,19 @@ class Logged(Protocol):
     def open(self) -> LoggedOpen: ...
     @property
     def close(self) -> LoggedClose | None: ...
+
+
+WRONG_SHARE = 0.25
+"""A record with more mismatches than this was not computed by the declared model: it earns nothing."""
+
+
+def is_the_references(mismatches: int | None, tokens: int) -> bool:
+    """Whether an audit that recomputed this record (None: it did not) found the reference's own answer.
+
+    An audit may pass although single records are invented. Honest noise changes about one token in a hundred,
+    text that no model computed nearly all of them.
+    """
+    return mismatches is not None and mismatches <= WRONG_SHARE * tokens
 
 
 def served_records(records: Iterable[Logged], verified: set[int], *, everything: bool) -> list[Served]:
@@ -166,6 +183,15 @@ def within(earned: Iterable[Credit], start: int, end: int) -> tuple[float, float
         seconds += item.seconds * share
         operations += item.operations * share
     return seconds, operations
+
+
+def outside(earned: Sequence[Credit], spans: Sequence[tuple[int, int]]) -> float:
+    """Credited seconds that fall into none of these spans, which do not overlap.
+
+    Where the tap's clock is wrong, they are many.
+    """
+    inside = sum(within(earned, start, end)[0] for start, end in spans)
+    return max(0.0, sum(one.seconds for one in earned) - inside)
 
 
 def _add(seen: set[bytes], tokens: Sequence[int]) -> int:

@@ -9,6 +9,7 @@ from ullage.redteam.work.faster_kernel import FASTER_KERNEL
 from ullage.redteam.work.float32 import FLOAT32
 from ullage.redteam.work.inflated_calibration import INFLATED_CALIBRATION
 from ullage.redteam.work.leaked_vector import LEAKED_VECTOR
+from ullage.redteam.work.not_run import INVENTED, REPEATED
 from ullage.redteam.work.outsourced import OUTSOURCED
 from ullage.redteam.work.precomputed import PRECOMPUTED
 from ullage.redteam.work.reused import REUSED
@@ -31,6 +32,8 @@ WORK_ADVERSARIES: tuple[WorkAdversary, ...] = (
     INFLATED_CALIBRATION,
     BANKED,
     *TENANTS,
+    INVENTED,
+    REPEATED,
     OUTSOURCED,
 )
 HONEST = "honest"

@@ -133,7 +133,13 @@ def challenge(adversary: WorkAdversary, calibration: Calibration, honest: float,
     """Run one cheater and say what caught it."""
     used = adversary.calibration(calibration)
     windows = play(adversary.name, adversary.mode, used, size)
+    if adversary.catch is Catch.AUDIT:
+        from ullage.redteam.work.declared import with_declared
+
+        windows = with_declared(adversary.name, windows)
     caught, when = judge(windows, used, honest)
+    if adversary.catch is Catch.AUDIT and caught is Catch.ACCOUNT:
+        caught = Catch.AUDIT  # it is the audit that left the account short
     looked = sum(w.openings if w.openings else w.credited + w.bad + w.missing for w in windows)
     failed = sum(w.bad + w.missing for w in windows)
     return Outcome(

@@ -39,20 +39,30 @@ def usable_for_rollouts(constraints: Constraints, parameters: Parameters) -> Arr
     return constraints.declared * constraints.idle_share * memory * time * fresh
 
 
-def covert_rollouts(constraints: Constraints, parameters: Parameters) -> tuple[tuple[Array, Array], ...]:
-    """The two ways out, tokens and scores: the share of rollouts that get out, and the rollouts that
-    one unit of learner uses."""
-    usable = usable_for_rollouts(constraints, parameters)
+def shares_that_get_out(constraints: Constraints, parameters: Parameters) -> tuple[Array, Array]:
+    """min(1, out-rate / rate needed), for tokens of the rollouts that inform, and for all scores.
+
+    The share of the rollouts made that a learner outside can use; `benchmarks/covert_rollouts.py` holds it
+    against rollouts that really left.
+    """
     tokens = parameters.rack_tokens * constraints.idle_share  # a second and rack
     sent = tokens * parameters.curated_share * parameters.rollout_bits / 8
     scored = tokens / parameters.rollout_tokens * parameters.reward_bits / 8
-    learner = parameters.learner_share
-    again = learner + parameters.curated_share * (1 - learner)
 
     def passed(needed: Array) -> Array:
         return np.minimum(1.0, constraints.covert_out / np.maximum(needed, 1e-12))
 
-    return (usable * passed(sent), (1 - learner) / learner), (usable * passed(scored), (1 - learner) / again)
+    return passed(sent), passed(scored)
+
+
+def covert_rollouts(constraints: Constraints, parameters: Parameters) -> tuple[tuple[Array, Array], ...]:
+    """The two ways out, tokens and scores: the share of rollouts that get out, and the rollouts that
+    one unit of learner uses."""
+    usable = usable_for_rollouts(constraints, parameters)
+    learner = parameters.learner_share
+    again = learner + parameters.curated_share * (1 - learner)
+    sent, scored = shares_that_get_out(constraints, parameters)
+    return (usable * sent, (1 - learner) / learner), (usable * scored, (1 - learner) / again)
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:

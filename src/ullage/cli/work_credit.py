@@ -1,0 +1,141 @@
+"""`ullage work credit`: verified inference of a sealed log, added to an account."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ullage.cli.work import Account, Json, finish, load_calibration
+from ullage.errors import UsageError
+
+if TYPE_CHECKING:
+    from ullage.work.calibration import Calibration
+    from ullage.work.inference import Credit
+
+_CLOCKS_APART = 60.0  # seconds by which the tap's clock may be ahead of ours
+
+
+def credit(
+    evidence_folder: Annotated[Path, typer.Argument(metavar="ACCOUNT", help="What `account --out` wrote.")],
+    *,
+    calibration: Annotated[Path, typer.Option(help="The calibration of the machine's twin.")],
+    calibration_key: Annotated[Path, typer.Option(help="Public key (verdict.pub) of who signed it.")],
+    log: Annotated[Path, typer.Option(help="The tap's log.")],
+    log_key: Annotated[Path, typer.Option(help="The tap's public key.")],
+    bundle: Annotated[Path, typer.Option(help="The audit's bundle about that log.")],
+    bundle_key: Annotated[Path, typer.Option(help="Public key of who signed the bundle.")],
+    record_keys: Annotated[
+        Path | None,
+        typer.Option(help="What opens the records: a file of `ullage log open`, or the tap's keys."),
+    ] = None,
+    inspected: Annotated[
+        bool, typer.Option("--inspected", help="The number of slots was inspected, not declared.")
+    ] = False,
+    own_twin: Annotated[
+        bool, typer.Option("--own-twin", help="The calibration was measured on hardware of the verifier.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder for claims and evidence.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add verified inference to an account, and judge it again.
+
+    The bundle has to be about the log as it is now, and its verdict has to be pass: otherwise inference
+    earns nothing. Records that stay sealed earn nothing.
+    """
+    from ullage.work import evidence
+    from ullage.work.inference import outside
+    from ullage.work.run import Costs, with_inference
+
+    if out:
+        evidence.check_place(out)
+    found, digest = load_calibration(calibration, calibration_key)
+    windows = evidence.read(evidence_folder)
+    earned = _earned(_Sources(log, log_key, bundle, bundle_key, record_keys), found)
+    total = sum(one.seconds for one in earned)
+    lost = outside(earned, [(one.start_unix, one.start_unix + int(one.seconds * 1e9)) for one in windows])
+    sys.stderr.write(
+        f"inference: {len(earned)} records, {total:.4g} slot-seconds, {lost:.4g} of them outside the "
+        "account's windows (the tap's clock places them)\n"
+    )
+    finish(
+        Account(tuple(with_inference(windows, earned)), found, digest, inspected, own_twin),
+        out,
+        Costs(),
+        as_json=as_json,
+        inference={"records": len(earned), "seconds": total, "seconds_outside_windows": lost},
+    )
+
+
+@dataclass(frozen=True)
+class _Sources:
+    log: Path
+    log_key: Path
+    bundle: Path
+    bundle_key: Path
+    record_keys: Path | None
+
+
+def _earned(sources: _Sources, calibration: Calibration) -> list[Credit]:
+    from ullage.audit.bundle import RECORDS, verify_bundle
+    from ullage.log.keys import load_verifier
+    from ullage.log.openers import load_opener
+    from ullage.log.reader import LogReader
+    from ullage.log.record import Record
+    from ullage.work.inference import credit, served_records
+
+    if calibration.inference is None:
+        raise UsageError("The calibration has no times of inference; calibrate with --inference.")
+    statement = verify_bundle(sources.bundle, load_verifier(sources.bundle_key))
+    opener = load_opener(None, sources.record_keys)
+    reader = LogReader.open(sources.log, load_verifier(sources.log_key), opener)
+    root = next((s.digest["sha256"] for s in statement.subject if s.name == "log"), None)
+    if root != reader.checkpoint.root.hex():
+        raise UsageError("The bundle is about another log, or about an earlier state of this one.")
+    verified = (
+        _verified_records(sources.bundle / RECORDS) if statement.predicate.verdict.value == "pass" else set()
+    )
+    everything = statement.predicate.sample.scheme == "all"
+    readable, sealed = [], 0
+    for record in reader.all_records():
+        if isinstance(record, Record):
+            readable.append(record)
+        else:
+            sealed += 1
+    served = served_records(readable, verified, everything=everything)
+    _check_clock(max((one.end for one in served), default=0))
+    costs = calibration.inference.costs()
+    if sealed:  # nobody knows how many of them ran beside the others
+        sys.stderr.write(
+            f"{sealed} records stay sealed: they earn nothing, the others the largest batch's rate\n"
+        )
+        costs = costs.of_the_largest_batch()
+    return credit(served, costs)
+
+
+def _check_clock(last: int) -> None:
+    """Raise UsageError for records that end in the future: the tap's clock and ours place inference."""
+    ahead = (last - time.time_ns()) / 1e9
+    if ahead > _CLOCKS_APART:
+        raise UsageError(
+            f"The log's last record ends {ahead:.0f} s after this machine's clock: set the clocks of tap and "
+            "verifier, or inference is credited to windows that it did not run in."
+        )
+
+
+def _verified_records(path: Path) -> set[int]:
+    """Counters of the records that an audit recomputed and found to be the reference's own."""
+    import pyarrow.parquet as pq
+
+    from ullage.work.inference import is_the_references
+
+    table = pq.read_table(path, columns=["counter", "mismatches", "output_tokens"])
+    return {
+        row["counter"]
+        for row in table.to_pylist()
+        if is_the_references(row["mismatches"], row["output_tokens"])
+    }

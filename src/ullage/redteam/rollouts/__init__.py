@@ -1,0 +1,1 @@
+"""Covert reinforcement learning, played small: rollouts that have to leave through the tap."""
