@@ -58,6 +58,7 @@ class Reading(StrEnum):
     INSPECTOR = "inspector"
 
     def allows(self, trust: Trust) -> bool:
+        """Whether this reader may rest on a claim that trusts that party."""
         return self is Reading.OPERATOR or not trust.value.startswith("prover-")
 
 
@@ -154,10 +155,12 @@ def digest_of(claims: Iterable[Claim]) -> str:
 
 
 def to_json(claims: Iterable[Claim]) -> list[dict[str, object]]:
+    """Claims as JSON objects, every field present (`docs/formats/claims.md`)."""
     return [claim.model_dump(mode="json") for claim in claims]
 
 
 def write_claims(path: Path, claims: Iterable[Claim]) -> None:
+    """Write a `claims.json`, version 1. Raises OSError."""
     path.write_text(json.dumps({"version": 1, "claims": to_json(claims)}, indent=1) + "\n", "utf-8")
 
 

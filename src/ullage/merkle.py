@@ -43,6 +43,7 @@ class Frontier:
         self.size += 1
 
     def root(self) -> bytes:
+        """The root of all leaves so far, 32 bytes (RFC 6962, section 2.1)."""
         if not self._subtrees:
             return EMPTY_ROOT
         root = self._subtrees[-1]

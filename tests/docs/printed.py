@@ -26,8 +26,9 @@ class Printed:
 
 
 def pages() -> list[Path]:
-    """The README and every page."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """The README and every page that somebody wrote; the reference is made from the parsers themselves."""
+    written = set((ROOT / "docs").rglob("*.md")) - set((ROOT / "docs" / "reference").rglob("*.md"))
+    return [ROOT / "README.md", *sorted(written)]
 
 
 def printed() -> Iterator[Printed]:

@@ -114,10 +114,12 @@ class Calibration(_Part):
         return NoiseModel.from_dict(self.noise)
 
     def coder(self, bound: float | None = None) -> TokenCoder:
+        """The code of P~, which prices tokens; with `bound` (raw logits) it also counts admissible ones."""
         return TokenCoder(self.noise_model, self.candidates, bound)
 
     @property
     def suprema(self) -> NDArray[np.float64]:
+        """The largest ln E of each held-out honest session, `(sessions,)`."""
         return np.array([float(value) for value in self.held_out.suprema], dtype=np.float64)
 
     def to_bytes(self) -> bytes:

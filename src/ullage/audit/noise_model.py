@@ -98,9 +98,11 @@ class HonestTokens:
 
     @property
     def mismatches(self) -> int:
+        """How many tokens are not the reference's own."""
         return int(np.count_nonzero(self.chosen >= 0))
 
     def rows(self, kept: NDArray[np.bool_]) -> HonestTokens:
+        """Those tokens alone for which `kept`, `(T,)`, is true."""
         return HonestTokens(self.gaps[kept], self.chosen[kept], self.sessions[kept])
 
 

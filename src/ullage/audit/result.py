@@ -81,6 +81,7 @@ def first_divergence(records: Sequence[AuditedRecord]) -> Divergence | None:
 
 
 def scores_of(records: Sequence[AuditedRecord]) -> list[TokenScores]:
+    """Scores of the records that were recomputed, in their order."""
     return [record.scores for record in records if record.scores is not None]
 
 
@@ -97,4 +98,5 @@ def wrongs(findings: LogFindings, records: Sequence[AuditedRecord]) -> list[str]
 
 
 def sentences(findings: LogFindings, severity: Severity) -> list[str]:
+    """What the log's check found of that severity, in words."""
     return [one.sentence for one in findings.findings if one.severity is severity]

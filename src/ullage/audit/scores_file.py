@@ -70,6 +70,7 @@ class ScoresTable:
 
     @property
     def has_matches(self) -> bool:
+        """Whether the columns say which tokens are the reference's own."""
         return bool({"rank", "margin"} & self.columns or {"token", "reference"} <= self.columns)
 
 

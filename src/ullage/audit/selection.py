@@ -51,6 +51,7 @@ def key_commitment(key: bytes) -> str:
 
 
 def matches_commitment(key: bytes, commitment: str) -> bool:
+    """Whether `key` is the one that the log's header committed to; takes the same time either way."""
     return hmac.compare_digest(key_commitment(key).encode(), commitment.encode())
 
 

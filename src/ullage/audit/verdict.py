@@ -28,6 +28,7 @@ class Outcome(StrEnum):
 
     @property
     def exit_code(self) -> ExitCode:
+        """What a command that ends with this outcome returns."""
         return {
             Outcome.PASS: ExitCode.PASS,
             Outcome.FAIL: ExitCode.FAIL,
@@ -55,6 +56,7 @@ class Divergence:
     """Raw logit units; infinite when the delivered token is outside the reference's filtered set."""
 
     def sentence(self) -> str:
+        """The divergence in words."""
         if self.margin == float("inf"):
             distance = "which is outside the set that the filters leave"
         else:

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "watch": Command("watch:watch", "A live page of what a tap does, beside the claims that stand."),
     "doctor": Command("doctor:doctor", "Say what this machine can do, and what that means for claims."),
     "replay": Command("replay:replay", "Reproduce one answer from its record."),
+    "completion": Command("completion:completion", "Print a script that completes commands in your shell."),
 }
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "keys": (

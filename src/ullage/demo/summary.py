@@ -89,6 +89,7 @@ def server_row(folder: Folder, outcome: Outcome, tokenizer: ModelTokenizer, leak
 
 
 def describe_payload(payload: bytes, recovery: Recovery, noticed_after: int | None) -> RecoveredPayload:
+    """How much of the payload arrived, and how much of it before the server was noticed."""
     recovered = correct_bytes(recovery.file, payload)
     before = int((noticed_after or 0) * recovery.bits_per_token / 8)
     shown = recovery.file.data[:_EXCERPT].decode("latin-1")
@@ -103,6 +104,7 @@ def describe_payload(payload: bytes, recovery: Recovery, noticed_after: int | No
 
 
 def next_commands(folder: Folder) -> tuple[tuple[str, str], ...]:
+    """Commands to try next on what the demo left, each with what it shows."""
     log = folder.log("int4")
     bundle = log / bundle_at(0, LogReader.open(log).checkpoint.size).path
     opened = folder.record_keys("int4")
@@ -145,11 +147,13 @@ def write_result(folder: Folder, model: Path, result: DemoResult) -> Path:
 
 
 def as_json(result: DemoResult) -> str:
+    """Verdicts and claims as `ullage demo --json` prints them."""
     value: dict[str, Any] = {"verdicts": result.verdicts, "claims": to_json(result.claims)}
     return json.dumps(value, indent=1)
 
 
 def all_claims(rows: tuple[ServerRow, ...]) -> tuple[Claim, ...]:
+    """Every claim of the demo's audits."""
     return merge(row.claims for row in rows)
 
 

@@ -43,6 +43,7 @@ def answer(line: str) -> dict[str, object]:
 
 
 def main() -> None:
+    """The verifier's process: a request a line on standard input, an answer a line on standard output."""
     for line in sys.stdin:
         sys.stdout.write(json.dumps(answer(line)) + "\n")
         sys.stdout.flush()

@@ -66,6 +66,7 @@ class LogReader:
 
     @property
     def self_vouched(self) -> bool:
+        """Whether no key was given, so that the log vouches for itself."""
         return self.key is None
 
     @cached_property

@@ -230,6 +230,7 @@ class Record:
 
     @property
     def counter(self) -> int:
+        """The record's number in its log."""
         return self.open.counter
 
     @property

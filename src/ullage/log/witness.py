@@ -47,6 +47,7 @@ class AddCheckpoint:
     note: bytes
 
     def to_bytes(self) -> bytes:
+        """The body of `POST /add-checkpoint` (`docs/formats/witness.md`)."""
         lines = [f"old {self.old_size}", *map(encode_base64, self.proof)]
         return "".join(f"{line}\n" for line in lines).encode() + b"\n" + self.note
 

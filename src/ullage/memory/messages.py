@@ -50,6 +50,8 @@ class SegmentKind(IntEnum):
 
 @dataclass(frozen=True)
 class Hello(Message):
+    """The verifier's first word: magic and version."""
+
     kind = 1
     version: int = VERSION
 
@@ -65,6 +67,8 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Map(Message):
+    """Map so many bytes of a space; 0 is all that can be reached."""
+
     kind = 2
     space: int
     size: int
@@ -79,11 +83,15 @@ class Map(Message):
 
 @dataclass(frozen=True)
 class Stream(Map):
+    """Noise for a region follows, raw, outside any frame."""
+
     kind = 3
 
 
 @dataclass(frozen=True)
 class Fill(Message):
+    """Expand noise from a seed into the region, kappa encryptions a cell (mode `rate-gap`)."""
+
     kind = 4
     space: int
     size: int
@@ -131,6 +139,8 @@ class Ask(Message):
 
 @dataclass(frozen=True)
 class Chain(Message):
+    """Visit blocks one after another, each named by the tag of the one before (residency)."""
+
     kind = 6
     space: int
     nonce: bytes
@@ -155,6 +165,8 @@ class Chain(Message):
 
 @dataclass(frozen=True)
 class Stop(Message):
+    """Stop serving; what is in flight has so many seconds to end."""
+
     kind = 7
     seconds: int
 
@@ -168,6 +180,8 @@ class Stop(Message):
 
 @dataclass(frozen=True)
 class File(Message):
+    """A file of the declared model follows, raw, outside any frame."""
+
     kind = 8
     name: str
     size: int
@@ -183,26 +197,36 @@ class File(Message):
 
 @dataclass(frozen=True)
 class Start(Message):
+    """Serve again with the files that came."""
+
     kind = 9
 
 
 @dataclass(frozen=True)
 class Declare(Message):
+    """List what is in memory."""
+
     kind = 10
 
 
 @dataclass(frozen=True)
 class Release(Map):
+    """Unmap a space but for so many bytes."""
+
     kind = 11
 
 
 @dataclass(frozen=True)
 class Bye(Message):
+    """The conversation is over."""
+
     kind = 12
 
 
 @dataclass(frozen=True)
 class Dump(Message):
+    """Read out a piece of what is declared."""
+
     kind = 13
     space: int
     offset: int
@@ -244,6 +268,8 @@ class Welcome(Message):
 
 @dataclass(frozen=True)
 class Mapped(Message):
+    """A region stands; whether its pages are locked."""
+
     kind = 130
     size: int
     locked: bool
@@ -258,6 +284,8 @@ class Mapped(Message):
 
 @dataclass(frozen=True)
 class Done(Message):
+    """The order was carried out, over so many bytes."""
+
     kind = 131
     size: int
 
@@ -271,6 +299,8 @@ class Done(Message):
 
 @dataclass(frozen=True)
 class Tags(Message):
+    """The answer to a question: a tag a segment."""
+
     kind = 132
     round_number: int
     tags: tuple[bytes, ...]
@@ -286,6 +316,8 @@ class Tags(Message):
 
 @dataclass(frozen=True)
 class Link(Message):
+    """The answer to a chain: its last tag."""
+
     kind = 133
     value: bytes
 
@@ -308,6 +340,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segments(Message):
+    """What the agent says is in memory."""
+
     kind = 134
     segments: tuple[Segment, ...]
 
@@ -331,6 +365,8 @@ class Segments(Message):
 
 @dataclass(frozen=True)
 class Bytes(Message):
+    """A piece of memory, as asked for."""
+
     kind = 135
     data: bytes
 
@@ -344,6 +380,8 @@ class Bytes(Message):
 
 @dataclass(frozen=True)
 class Error(Message):
+    """An order was refused."""
+
     kind = 136
     code: Code
 

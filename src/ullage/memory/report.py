@@ -16,6 +16,7 @@ def _rate(value: float) -> str:
 
 
 def calibration_lines(found: Calibration) -> list[str]:
+    """A calibration for a terminal."""
     return [
         f"machine: {found.machine}",
         f"rebuild, all cores, one AES-256: {_rate(found.rebuild_rate)} ({found.rebuild_source})",
@@ -53,6 +54,7 @@ def erasure_lines(found: Erasure, rates: Calibration, claims: Iterable[Claim]) -
 
 
 def cycle_line(cycle: Cycle) -> str:
+    """One wipe cycle for a terminal, seconds a phase."""
     phases = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in vars(cycle.phases).items())
     return f"cycle: {cycle.phases.total:.2f} s ({phases}); {cycle.erasure.verdict}"
 

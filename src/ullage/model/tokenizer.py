@@ -63,6 +63,7 @@ class ModelTokenizer:
 
     @property
     def has_chat_template(self) -> bool:
+        """Whether chats can be rendered."""
         return self._chat_template is not None
 
     def encode(self, text: str) -> list[int]:
@@ -91,6 +92,7 @@ class ModelTokenizer:
         return str(self._tokenizer.decode([token_id], skip_special_tokens=False))
 
     def stream_decoder(self) -> StreamDecoder:
+        """A decoder that takes ids one by one and gives text as soon as it is settled."""
         return StreamDecoder(self)
 
     def render_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:

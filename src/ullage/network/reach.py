@@ -44,14 +44,17 @@ Attempt = Callable[[], Probe]
 
 
 def closed(name: str, detail: str) -> Probe:
+    """A way that led nowhere."""
     return Probe(name, Outcome.CLOSED, detail)
 
 
 def opened(name: str, detail: str) -> Probe:
+    """A way that leads out."""
     return Probe(name, Outcome.OPEN, detail)
 
 
 def unchecked(name: str, detail: str) -> Probe:
+    """A way that could not be tried."""
     return Probe(name, Outcome.NOT_CHECKED, detail)
 
 

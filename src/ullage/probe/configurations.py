@@ -85,6 +85,7 @@ def _change(model: Any, name: str) -> None:
 
 
 def declared_prompt(_: Reference, question: Question) -> tuple[int, ...]:
+    """The prompt as the declared template makes it."""
     return question.prompt_ids
 
 

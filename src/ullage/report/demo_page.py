@@ -123,6 +123,7 @@ def axis_position(rate: float) -> float:
 
 
 def axis_ticks() -> Sequence[tuple[float, str]]:
+    """Places from 0 to 1 on the logarithmic axis, with their labels."""
     values = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     return [(axis_position(value), f"{100 * value:g} %") for value in values]
 

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from ullage.claims import Claim, digest_of
 from ullage.errors import UllageError
 from ullage.report.adversaries import is_game
+from ullage.report.claim_metrics import CONTENT_TYPE, claim_metrics
 from ullage.report.documents import all_claims, read_document
 from ullage.report.exposition import MAX_BYTES, parse_exposition
 from ullage.report.live_page import Glance, render, render_ledger, script
@@ -102,7 +103,7 @@ async def _limited(client: httpx.AsyncClient, url: str) -> str:
 
 
 def create_app(watch: Watch) -> Starlette:
-    """`/`, `/live.js`, `/ledger` and `/events`."""
+    """`/`, `/live.js`, `/ledger`, `/events`, and `/metrics` for Prometheus."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -130,6 +131,10 @@ def create_app(watch: Watch) -> Starlette:
         routes=[
             Route("/", page(lambda: render(watch.title, watch.standing), HTMLResponse)),
             Route("/ledger", page(lambda: render_ledger(watch.standing), HTMLResponse)),
+            Route(
+                "/metrics",
+                page(lambda: claim_metrics(watch.standing, watch.glance.ready), Response, CONTENT_TYPE),
+            ),
             Route("/live.js", page(script, Response, "text/javascript")),
             Route("/events", events),
         ],

@@ -14,9 +14,10 @@ from typing import Any
 
 from ullage.claims import Claim, Reading
 from ullage.report import words
+from ullage.report.claim_view import figure
 from ullage.report.documents import Document
 from ullage.report.environment import render_template
-from ullage.report.fractions import axis_position, axis_ticks
+from ullage.report.fractions import axis_position, axis_ticks, worst
 from ullage.report.report_page import Reader, Slowdown, Sources, reader
 
 SHOWN = (
@@ -29,6 +30,15 @@ SHOWN = (
 )
 """Figures in the order of the page; each rises in steps, as the tap quantises it."""
 _ALARM = "alarm_"
+STANDING = (
+    ("token.mismatch_rate", "mismatches"),
+    ("total.covert_bits_per_day", "hidden bits a day"),
+    ("channel.residual", "beside the tokens"),
+    ("wire.egress_rate", "leaving, at most"),
+    ("memory.wipe_cycle", "a wipe takes"),
+    ("log.integrity", "the log is whole"),
+)
+"""Claims that the live page shows by themselves, beside the four fractions."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,19 @@ def readers(claims: Sequence[Claim]) -> tuple[Reader, ...]:
     return tuple(reader(sources, reading) for reading in (Reading.INSPECTOR, Reading.OPERATOR))
 
 
+def standing(claims: Sequence[Claim]) -> list[tuple[str, str, Claim, bool]]:
+    """Those of `STANDING` that were given: label, figure, claim, and whether an inspector may rest on it.
+
+    Of several claims of one name it is the one that constrains least.
+    """
+    found = ((label, worst(claims, name)[0]) for name, label in STANDING)
+    return [
+        (label, figure(claim), claim, all(map(Reading.INSPECTOR.allows, claim.trusts)))
+        for label, claim in found
+        if claim is not None
+    ]
+
+
 def script() -> str:
     """The page's one script, which is served beside it."""
     return files("ullage.report").joinpath("templates/live.js").read_text("utf-8")
@@ -87,5 +110,6 @@ def render_ledger(claims: Sequence[Claim]) -> str:
 
 def _common(claims: Sequence[Claim]) -> dict[str, Any]:
     return {
-        "readers": readers(claims), "words": words, "axis_position": axis_position, "ticks": axis_ticks(),
+        "readers": readers(claims), "standing": standing(claims), "words": words,
+        "axis_position": axis_position, "ticks": axis_ticks(),
     }  # fmt: skip

@@ -30,10 +30,12 @@ def axis_position(value: float | None) -> float:
 
 
 def span(quantiles: Mapping[str, float | None]) -> str:
+    """The middle nine tenths of the draws, as factors."""
     return f"{factor(quantiles['p05'])} to {factor(quantiles['p95'])}"
 
 
 def percent(value: float) -> str:
+    """A share as a percentage."""
     return f"{100 * value:.3g} %"
 
 

@@ -22,6 +22,7 @@ FIVE: Final = np.uint32(5)
 
 
 def rotate_left(words: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
+    """Each 32-bit word rotated left."""
     return (words << np.uint32(bits)) | (words >> np.uint32(32 - bits))
 
 

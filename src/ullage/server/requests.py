@@ -52,6 +52,8 @@ class _Strict(BaseModel):
 
 
 class StreamOptions(_Strict):
+    """What a stream may carry beside its text."""
+
     include_usage: StrictBool = False
 
 
@@ -118,6 +120,8 @@ class _TextPart(_Strict):
 
 
 class Message(_Strict):
+    """One message of a chat."""
+
     role: Literal["system", "developer", "user", "assistant"]
     content: StrictStr | Annotated[list[_TextPart], Field(max_length=1000)]
 

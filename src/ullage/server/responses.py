@@ -85,6 +85,7 @@ def usage_chunk(header: Header, kind: str, output_tokens: int) -> dict[str, Any]
 
 
 def usage(header: Header, output_tokens: int) -> dict[str, int]:
+    """OpenAI's count of tokens."""
     prompt_tokens = sum(map(len, header.prompts))
     return {
         "prompt_tokens": prompt_tokens,

@@ -44,6 +44,7 @@ def examine_claim(
     bars: Iterable[str] = SINGLE_BARS,
     enough: float = ENOUGH,
 ) -> tuple[ClaimRow, ...]:
+    """For each bar alone whether covert training is then slower by `enough`, at this dark share."""
     rows = []
     for bar in bars:
         scenario = named(bar).with_dark_share(dark_share)

@@ -46,10 +46,12 @@ class Constraints:
 
     @property
     def declared(self) -> float:
+        """The share of the fleet's compute that has a tap, 1 - d."""
         return 1.0 - self.dark_share
 
     @property
     def wiped(self) -> bool:
+        """Whether there are wipes at all."""
         return math.isfinite(self.wipe_period)
 
     @property
@@ -70,6 +72,7 @@ class Constraints:
 
     @property
     def free_memory(self) -> float:
+        """Bytes of a rack that are not proven to hold declared state."""
         return (1.0 - self.resident_memory) * self.memory_a_rack
 
     @property
@@ -98,6 +101,7 @@ class Scenario:
     warnings: tuple[str, ...] = ()
 
     def with_dark_share(self, share: float) -> Scenario:
+        """The same with another share of compute that nobody sees."""
         return replace(self, constraints=replace(self.constraints, dark_share=share))
 
 
@@ -115,6 +119,7 @@ RELAXATIONS: dict[str, tuple[str, dict[str, float | bool]]] = {
 
 
 def relax(constraints: Constraints, lever: str) -> Constraints:
+    """The constraints with one of `RELAXATIONS` released."""
     return replace(constraints, **RELAXATIONS[lever][1])  # type: ignore[arg-type]
 
 

@@ -43,6 +43,7 @@ def steps(batch_ratio: float, tokens: float = REFERENCE_TOKENS) -> float:
 def run_seconds(
     batch_ratio: float, tokens: float = REFERENCE_TOKENS, step_seconds: float = STEP_SECONDS
 ) -> float:
+    """Seconds of a run of `tokens` with a batch of `batch_ratio` critical batches."""
     return steps(batch_ratio, tokens) * step_seconds
 
 
@@ -146,6 +147,7 @@ class ClusterRow:
 
 
 def cluster_table(dark_share: float) -> tuple[ClusterRow, ...]:
+    """Both slowdowns of every cluster type at this dark share; what is dark alone trains."""
     share = np.array([dark_share])
     rows = []
     for cluster in CLUSTERS:

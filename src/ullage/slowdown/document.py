@@ -28,6 +28,7 @@ def finite(value: float) -> float | None:
 
 
 def quantiles_json(quantiles: Quantiles) -> dict[str, object]:
+    """Quantiles for JSON: infinity is null with `unbounded`."""
     values = {name: finite(getattr(quantiles, name)) for name in ("p05", "p50", "p95")}
     return {**values, "unbounded": any(value is None for value in values.values())}
 
@@ -49,6 +50,7 @@ def trusted_by(scenario: Scenario, fields: Iterable[str] | None = None) -> tuple
 
 
 def slowdown_claim(name: str, quantiles: Quantiles, evaluation: Evaluation, what: str) -> Claim:
+    """A claim of that name from the quantiles; `what` joins its assumptions."""
     scenario = evaluation.scenario
     tags = [
         f"{field}: {note.evidence} ({describe(note.source)})"
@@ -110,6 +112,7 @@ def claims_of(result: Answer) -> tuple[Claim, ...]:
 
 
 def scenario_json(evaluation: Evaluation) -> dict[str, object]:
+    """One evaluated scenario as `ullage slowdown --json` prints it."""
     constraints = evaluation.scenario.constraints
     return {
         "name": evaluation.scenario.name,
@@ -243,6 +246,7 @@ def _claim_row(row: ClaimRow) -> dict[str, object]:
 
 
 def rows_by_scenario(grid: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
+    """Evaluations by scenario, in order of appearance."""
     rows: dict[str, list[Evaluation]] = {}
     for evaluation in grid:
         rows.setdefault(evaluation.scenario.name, []).append(evaluation)

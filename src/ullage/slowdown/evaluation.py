@@ -27,6 +27,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, values: Array) -> Quantiles:
+        """Quantiles of draws `(N,)`; infinite ones count as they are."""
         # inverted_cdf picks draws and never averages, so an infinity does not spread
         low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), method="inverted_cdf")
         return cls(float(low), float(middle), float(high))
@@ -34,6 +35,8 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class StrategyResult:
+    """One strategy over the draws; `best_in` is the share of draws in which no other is better."""
+
     strategy: Strategy
     throughput: Quantiles
     training: Quantiles
@@ -59,6 +62,7 @@ class Evaluation:
 
 
 def reached(values: Array) -> dict[float, float]:
+    """For each threshold the share of draws that reach it."""
     # a hair of tolerance: 1/d itself must count as having reached 1/d
     return {threshold: float(np.mean(values >= threshold * (1 - 1e-9))) for threshold in THRESHOLDS}
 

@@ -55,10 +55,12 @@ class Plan:
 
     @property
     def cheats(self) -> int:
+        """How many racks cheat."""
         return round(self.racks * self.cheating_share)
 
     @property
     def deviating_messages(self) -> int:
+        """Messages a day of a cheating rack that deviate."""
         return round(self.deviating_share * self.audit.messages)
 
 
@@ -80,6 +82,7 @@ class Outcome:
         return self._day(self.noticed, share)
 
     def confirmed_by(self, share: float) -> float:
+        """The day by which that share of the cheating racks was confirmed; infinite if never."""
         return self._day(self.confirmed, share)
 
     def _day(self, days: NDArray[np.int32], share: float) -> float:
@@ -90,10 +93,12 @@ class Outcome:
 
     @property
     def false_alarms_a_month(self) -> float:
+        """Alarms of honest racks in thirty days, the whole fleet."""
         return self.false_alarms * _MONTH / self.days
 
     @property
     def noticed_share(self) -> float:
+        """The share of cheating racks that raised an alarm."""
         return float(np.mean(self.noticed != _NEVER)) if self.noticed.size else 0.0
 
 

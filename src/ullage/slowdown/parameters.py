@@ -112,6 +112,7 @@ class Parameters:
 
 
 def names() -> tuple[str, ...]:
+    """The names of all uncertain parameters."""
     return tuple(field.name for field in fields(Parameters))
 
 

@@ -16,6 +16,7 @@ PROVIDER_BYTES_A_TOKEN = 2  # 17 bits
 
 
 def sync_seconds(size: float, rate: float) -> float:
+    """Seconds to move `size` bytes at `rate` bytes/s."""
     return size / rate
 
 
@@ -25,14 +26,17 @@ def largest_expert(period: float, rate: float = TAP) -> float:
 
 
 def rack_tokens_a_second() -> float:
+    """Output tokens a second of one rack, of the published fleet's."""
     return FLEET_TOKENS_A_MONTH / MONTH / FLEET_RACKS
 
 
 def rack_bytes_a_second() -> float:
+    """The same in bytes of text."""
     return rack_tokens_a_second() * BYTES_A_TOKEN
 
 
 def covert_bytes_a_day(fraction: float, racks: int = 1, rate: float = TAP) -> float:
+    """Hidden bytes a day at that share of a tap's rate."""
     return fraction * rate * DAY * racks
 
 

@@ -95,4 +95,5 @@ BUILTIN: tuple[Scenario, ...] = tuple(
 
 
 def named(name: str) -> Scenario:
+    """The built-in scenario of that name. Raises StopIteration if there is none."""
     return next(scenario for scenario in BUILTIN if scenario.name == name)

@@ -22,10 +22,12 @@ def factor(value: float) -> str:
 
 
 def span(quantiles: Quantiles) -> str:
+    """The median with its interval, as factors."""
     return f"{factor(quantiles.p50)} [{factor(quantiles.p05)}, {factor(quantiles.p95)}]"
 
 
 def days(value: float) -> str:
+    """A time in days in words."""
     if not math.isfinite(value):
         return "never"
     return (

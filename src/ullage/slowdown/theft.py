@@ -21,6 +21,8 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Loot:
+    """Something worth stealing: `size` in bytes, and how often it compresses."""
+
     name: str
     size: float  # bytes
     compression: float
@@ -28,12 +30,15 @@ class Loot:
 
 @dataclass(frozen=True)
 class TheftRow:
+    """Days until it has left, through one rack and through the fleet."""
+
     loot: Loot
     rack_days: float
     fleet_days: float
 
 
 def loot(weights: float = DECLARED_WEIGHTS) -> tuple[Loot, ...]:
+    """What the table asks about."""
     return (
         Loot("declared weights", weights, STRONGEST_COMPRESSION),
         Loot("declared weights, compressed 16 times", weights, 16.0),
@@ -43,10 +48,12 @@ def loot(weights: float = DECLARED_WEIGHTS) -> tuple[Loot, ...]:
 
 
 def days_to_leak(size: float, compression: float, rate: float) -> float:
+    """Days to move `size` bytes, compressed, at `rate` bytes/s; infinite without a way out."""
     return size / compression / rate / DAY if rate > 0 else math.inf
 
 
 def theft_table(constraints: Constraints, weights: float = DECLARED_WEIGHTS) -> tuple[TheftRow, ...]:
+    """Days to leak each piece of loot under these constraints."""
     rate = constraints.covert_out
     return tuple(
         TheftRow(

@@ -40,6 +40,7 @@ class Job:
 
     @property
     def exchanges(self) -> int:
+        """How often the workers exchange updates in the whole job."""
         return math.ceil(self.steps / self.interval)
 
     @property

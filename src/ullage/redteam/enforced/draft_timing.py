@@ -94,6 +94,7 @@ class DraftTiming:
 
 
 def main() -> int:
+    """The server's process; prints `listening on URL` when it is ready."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--payload", type=Path, required=True)

@@ -69,6 +69,7 @@ class TwoSymbols:
 
 
 def main() -> int:
+    """The server's process; prints `listening on URL` when it is ready."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("name")
     parser.add_argument("--model", type=Path, required=True)

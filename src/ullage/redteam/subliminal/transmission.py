@@ -39,6 +39,7 @@ _OTHER_WORD = 5
 
 
 def tie_name(bound: float) -> str:
+    """The name of the server that steers near-ties within `bound` logits."""
     return f"steered near-ties, b = {bound:g}"
 
 

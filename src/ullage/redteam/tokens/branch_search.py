@@ -97,6 +97,8 @@ def block_bits(seed: int, block: Sequence[int], count: int) -> list[int]:
 def branching(
     name: str, summary: str, *, bound: float, block: int, bits: int, walks: int, size: Size
 ) -> TokenAdversary:
+    """An adversary that looks for payload bits in the hash of every `block` tokens, `walks` ways each."""
+
     def enlist(briefing: Briefing) -> Agents:
         reference, payload = briefing.reference, briefing.payload
         chooser = BranchChooser(reference, payload, bound=bound, block=block, bits=bits, walks=walks)

@@ -52,6 +52,7 @@ class FountainChooser:
 
 
 def token_bit(place: Place, token: int) -> int:
+    """The bit that this token says at this place."""
     return shared_hash("token", place.seed, place.step, token) & 1
 
 

@@ -13,6 +13,7 @@ BOUND = 0.2
 
 
 def sparse_leak(share: float) -> TokenAdversary:
+    """Near-tie flipping at a share of the positions."""
     return coded(
         f"sparse-{share:g}",
         f"near-tie flipping within {2 * BOUND:g} logits at {share:.0%} of the positions",
@@ -21,6 +22,7 @@ def sparse_leak(share: float) -> TokenAdversary:
 
 
 def burst_leak(share: float) -> TokenAdversary:
+    """Near-tie flipping in a share of the messages."""
     return coded(
         f"burst-{share:g}",
         f"near-tie flipping within {2 * BOUND:g} logits in {share:.0%} of the messages",

@@ -29,6 +29,7 @@ def uniform(bound: float) -> Law:
 
 
 def near_tie(bound: float) -> TokenAdversary:
+    """The adversary that picks uniformly from A_t(bound)."""
     return coded(
         f"near-tie-{bound:g}",
         f"payload bits pick among all tokens within {2 * bound:g} logits of the winner",

@@ -73,6 +73,7 @@ class CodeBook:
 
 
 def question(name: str) -> str:
+    """The prompt whose honest answer begins with `name`."""
     return _TEMPLATE.format(name)
 
 

@@ -64,6 +64,7 @@ def payload_place(prompt_ids: Sequence[int]) -> int:
 
 
 def token_bits(token: int) -> list[int]:
+    """The payload bits that a first token says."""
     return hash_bits("first token", [token], BITS)
 
 

@@ -66,6 +66,7 @@ def covert_rollouts(constraints: Constraints, parameters: Parameters) -> tuple[t
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     ways = covert_rollouts(constraints, parameters)
     best = np.max([np.minimum(out, constraints.dark_share * used) for out, used in ways], axis=0)
     return Outcome.of(best, parameters.size)

@@ -19,6 +19,7 @@ from ullage.slowdown.transfers import between_wipes, kept_through_wipes, memory_
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     sent = parameters.expert_bytes / parameters.compression
     out = seconds(sent, constraints.covert_out)
     back = seconds(sent, constraints.covert_in)

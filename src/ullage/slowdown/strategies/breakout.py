@@ -26,6 +26,7 @@ _OPEN = (synchronous, larger_batch, diloco, branch_train_merge, small_experts)
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     physical = replace(
         constraints,
         covert_fraction=constraints.covert_fraction if constraints.enforced else 1.0,

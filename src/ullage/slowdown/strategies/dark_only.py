@@ -11,4 +11,5 @@ from ullage.slowdown.parameters import Parameters
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     return Outcome.of(0.0, parameters.size)

@@ -28,5 +28,6 @@ def orderable(constraints: Constraints, parameters: Parameters) -> Array:
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     used = rollouts_a_learner_uses(constraints.dark_share, parameters.learner_share)
     return Outcome.of(np.minimum(orderable(constraints, parameters), used), parameters.size)

@@ -26,5 +26,6 @@ def time_share(constraints: Constraints, parameters: Parameters) -> Array:
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     share = constraints.declared * constraints.idle_share * time_share(constraints, parameters)
     return Outcome.of(share, parameters.size)

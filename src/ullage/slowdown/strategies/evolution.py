@@ -20,6 +20,7 @@ from ullage.slowdown.transfers import between_wipes, kept_through_wipes, seconds
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     tokens = parameters.rack_tokens * constraints.idle_share
     needed = tokens / parameters.rollout_tokens * parameters.reward_bits / 8
     sending = np.minimum(1.0, constraints.covert_out / np.maximum(needed, 1e-12))

@@ -37,6 +37,7 @@ def with_growth(compute: Array, growth: float, baseline_days: Array) -> Array:
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     dark = constraints.dark_share
     grown = with_growth(np.full(parameters.size, dark), constraints.diversion, parameters.baseline_days)
     return Outcome.of(grown - dark, parameters.size)

@@ -24,6 +24,7 @@ from ullage.slowdown.strategies.synchronous import busy_share, step_ratio
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     raw = busy_share(constraints, parameters)
     serial = step_ratio(constraints, parameters)
     gpus = constraints.racks * constraints.gpus_a_rack

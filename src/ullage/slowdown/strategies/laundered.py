@@ -19,6 +19,7 @@ from ullage.slowdown.strategies.asymmetric_rl import rollouts_a_learner_uses
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     ordered = constraints.declared * constraints.accomplice_share
     used = rollouts_a_learner_uses(constraints.dark_share, parameters.synthesis_learner_share)
     return Outcome.of(np.minimum(ordered, used), parameters.size)

@@ -33,6 +33,7 @@ _LEARNERS = (synchronous, diloco, branch_train_merge, small_experts, slack, park
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     freed = np.max([part.outcome(constraints, parameters).share for part in _LEARNERS], axis=0)
     ordered = orderable(constraints, parameters)
     dark = constraints.dark_share

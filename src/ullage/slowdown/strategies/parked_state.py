@@ -21,6 +21,7 @@ from ullage.slowdown.transfers import between_wipes, memory_share, seconds
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     if not constraints.wiped:
         return branch_train_merge.outcome(constraints, parameters)
     state = parameters.expert_bytes * parameters.state_factor

@@ -17,6 +17,7 @@ from ullage.slowdown.strategies.diloco import time_share
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     idle = 1.0 - constraints.accounted_operations
     share = constraints.declared * idle * parameters.corun_efficiency * time_share(constraints, parameters)
     return Outcome.of(share, parameters.size)

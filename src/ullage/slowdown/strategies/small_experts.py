@@ -17,6 +17,7 @@ from ullage.slowdown.transfers import memory_share, periodic_share
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     memory = memory_share(
         constraints, parameters.expert_bytes * parameters.state_factor, parameters.working_memory
     )

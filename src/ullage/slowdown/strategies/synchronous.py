@@ -38,5 +38,6 @@ def step_ratio(constraints: Constraints, parameters: Parameters) -> Array:
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
+    """u of this strategy by the formula above, one value a draw."""
     share = busy_share(constraints, parameters) / step_ratio(constraints, parameters)
     return Outcome.of(share, parameters.size)
