@@ -28,7 +28,9 @@ def main() -> int:
 
 def dashboard() -> dict[str, Any]:
     """Grafana's JSON model, schema version 39."""
-    alarms = ("log_unavailable", "enforcer_unavailable", "clock_unsure", "channel_exhausted")
+    alarms = (
+        "log_unavailable", "enforcer_unavailable", "meter_unavailable", "clock_unsure", "channel_exhausted"
+    )  # fmt: skip
     late = [(f"increase(ullage_tap_late_{slots}_total[1h])", f"by {slots} slots") for slots in _LATE]
     panels = [
         _stat("Tap", "ullage_tap_ready", 0, 0, steps=_RED_BELOW_ONE, mappings=("closed", "open")),
@@ -60,6 +62,11 @@ def dashboard() -> dict[str, Any]:
         _lines("Odd outputs and telemetry an hour", 16, 22, 8, unit="short",
                queries=(("increase(ullage_tap_noncanonical_outputs_total[1h])", "not canonical"),
                         ("increase(ullage_tap_telemetry_samples_total[1h])", "samples of telemetry"))),
+        _lines("Encoded payloads an hour", 0, 30, 12, unit="short",
+               queries=(("increase(ullage_tap_monitor_payload_bits_total[1h])", "bits in answers"),
+                        ("increase(ullage_tap_monitor_skipped_total[1h])", "answers not read"))),
+        _lines("Clients with an alarm", 12, 30, 12, unit="short",
+               queries=(("increase(ullage_tap_monitor_alarms_total[1d])", "a day"),)),
     ]  # fmt: skip
     return {
         "title": "Ullage",

@@ -29,7 +29,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("redteam", "tokens", "--mode", "a"), {"audit"}),
         (("completion", ""), {"bash", "zsh", "tcsh"}),
     ],
-    ids=" ".join,
+    ids=["command", "of a group", "option", "value", "no value yet"],
 )
 def test_bash_completes(script: Path, words: tuple[str, ...], expected: set[str]) -> None:
     line = " ".join(f"'{word}'" for word in ("ullage", *words))

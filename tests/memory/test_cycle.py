@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.memory.agents import CALIBRATION, MIB, running
 from tests.model.tiny_model import write_tiny_model
 from ullage.errors import IntegrityError
 from ullage.memory.cycle import CycleSettings, run_cycle
 from ullage.memory.erasure import Plan, greet
-from ullage.memory.messages import Done, File, SegmentKind, Start, Stop
+from ullage.memory.messages import Done, File, Freeze, SegmentKind, Segments, Start, Stop, Thaw
 from ullage.memory.residency import HoldPlan
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
+from ullage.model.key_values import key_values
+from ullage.model.loading import load_causal_lm
 
 pytestmark = pytest.mark.slow  # starts servers or agents for every test
 
@@ -99,12 +103,63 @@ def test_no_request_is_lost_and_answers_stay_the_same(server: tuple[str, str], f
 def test_weights_and_ballast_are_where_they_are_declared(server: tuple[str, str], folder: Path) -> None:
     url, agent = server
     run_cycle(agent, PLAN, CALIBRATION, settings(folder, url))
-    plan = HoldPlan(visits=200, rounds=3, quorum=1)
-    held = run_hold(agent, plan, CALIBRATION, Declared(folder, 8 * MIB, REGION), inputs={}, dump=True)
+    plan = HoldPlan(visits=200, rounds=3, quorum=1, budget=8 * MIB)
+    held = run_hold(agent, plan, CALIBRATION, Declared(folder, REGION), inputs={}, dump=True)
     assert all(chain.correct for chain in held.holding.chains)
-    assert {segment.kind for segment in held.holding.segments} == {SegmentKind.WEIGHTS, SegmentKind.BALLAST}
+    assert {SegmentKind.WEIGHTS, SegmentKind.BALLAST} <= {segment.kind for segment in held.holding.segments}
     assert [finding.foreign for finding in held.findings] == [0] * len(held.findings)
+    assert sum(held.holding.challenged.values()) == pytest.approx(8 * MIB, abs=MIB)
     assert ask(url).status_code == 200
+
+
+def test_key_value_memory_is_recomputed_while_requests_wait(server: tuple[str, str], folder: Path) -> None:
+    url, agent = server
+    run_cycle(agent, PLAN, CALIBRATION, settings(folder, url))
+    model = load_causal_lm(folder)
+    stop = threading.Event()
+    codes: list[int] = []
+
+    def traffic() -> None:
+        while not stop.is_set():
+            codes.append(ask(url, tokens=60).status_code)
+
+    clients = [threading.Thread(target=traffic) for _ in range(3)]
+
+    def recompute(tokens: Sequence[int]) -> list[NDArray[np.float32]]:
+        return key_values(model, tokens)
+
+    plan = HoldPlan(visits=300, rounds=12, quorum=12, budget=8 * MIB)
+    declared = Declared(folder, REGION, recompute)
+    for client in clients:
+        client.start()
+    held = run_hold(agent, plan, CALIBRATION, declared, inputs={}, dump=True)
+    stop.set()
+    for client in clients:
+        client.join(60)
+    assert set(codes) == {200}
+    assert held.holding.verdict == "pass"
+    seen = [chain.cache for chain in held.holding.chains if chain.cache and chain.cache.elements]
+    assert seen
+    assert all(found.outside == 0 for found in seen)
+    assert all(0 < found.free_bits < 16 for found in seen)
+    sizes = [sum(chain.challenged.values()) for chain in held.holding.chains]
+    assert max(sizes) - min(sizes) < MIB  # ballast makes room for key-value memory, and takes it back
+
+
+def test_a_server_thaws_by_itself_and_says_so(server: tuple[str, str], folder: Path) -> None:
+    url, agent = server
+    run_cycle(agent, PLAN, CALIBRATION, settings(folder, url))
+    with Connection.open(*address_of(agent)) as connection:
+        greet(connection)
+        connection.ask(Freeze(1), Segments, 10)
+        began = time.monotonic()
+        assert ask(url).status_code == 200
+        assert time.monotonic() - began > 0.7
+        assert connection.ask(Thaw(), Done, 10).size == 0
+        connection.ask(Freeze(30), Segments, 10)
+        assert connection.ask(Thaw(), Done, 10).size == 1
+        connection.ask(Freeze(30), Segments, 10)
+    assert ask(url).status_code == 200  # a verifier that goes away leaves nothing frozen
 
 
 def test_other_weights_than_declared_are_found(server: tuple[str, str], folder: Path, tmp_path: Path) -> None:
@@ -116,7 +171,7 @@ def test_other_weights_than_declared_are_found(server: tuple[str, str], folder: 
     data[-70_000:] = bytes(70_000)
     weights.write_bytes(data)
     plan = HoldPlan(visits=2000, rounds=1, quorum=1)
-    held = run_hold(agent, plan, CALIBRATION, Declared(other, 0, REGION), inputs={}, dump=True)
+    held = run_hold(agent, plan, CALIBRATION, Declared(other, REGION), inputs={}, dump=True)
     assert sum(finding.foreign for finding in held.findings) > 0
     assert held.holding.verdict == "fail"
     assert held.claims[0].value == 0

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ullage.memory.cache_check import Recompute
     from ullage.memory.calibration import Calibration
     from ullage.memory.erasure import Mode as MemoryMode
 
@@ -31,6 +37,12 @@ def calibrate(
         typer.Option(help="A folder on the fastest disk of such a machine. Default: it has none."),
     ] = None,
     region_mib: Annotated[int, typer.Option(min=16, help="Memory to measure over.")] = 256,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Cores of such a machine. Default: all that this one has.")
+    ] = None,
+    accelerators: Annotated[
+        float, typer.Option(min=0, help="AES-256 in GB/s that its accelerators can do beside the cores.")
+    ] = 0.0,
 ) -> None:
     """Measure a machine of the prover's kind, while it is idle, and sign the figures.
 
@@ -43,7 +55,7 @@ def calibrate(
     from ullage.memory.report import calibration_lines
 
     signer = load_verifier_keys(keys).verdict
-    found = measure(region_mib << 20, store)
+    found = measure(region_mib << 20, store, cores=cores, accelerators=accelerators * 1e9)
     out.write_bytes(seal_payload(found.payload(), PAYLOAD_TYPE, signer))
     typer.echo("\n".join(calibration_lines(found)))
 
@@ -109,7 +121,8 @@ def cycle(
 ) -> None:
     """Wipe a serving machine again and again: stop, erase, challenge, reload the declared weights, serve.
 
-    The server runs with `ullage serve --agent`. Ends with 1 when an erasure failed.
+    The server runs with `ullage serve --agent`. Ends with 1 when an erasure failed, with 3 when
+    one came late.
     """
     from ullage.claims import to_json
     from ullage.errors import ExitCode
@@ -136,8 +149,9 @@ def cycle(
         typer.echo(json.dumps({"claims": to_json(claims), "cycles": rows}))
     else:
         typer.echo("\n".join(claim.render() for claim in claims))
-    if any(done.erasure.verdict == "fail" for done in cycles):
-        raise typer.Exit(ExitCode.FAIL)
+    verdicts = {done.erasure.verdict for done in cycles}
+    if verdicts != {"pass"}:
+        raise typer.Exit(ExitCode.FAIL if "fail" in verdicts else ExitCode.CANNOT_TELL)
 
 
 def hold(
@@ -148,9 +162,12 @@ def hold(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the declared model.", show_default="built-in")
     ] = None,
-    ballast_mib: Annotated[int, typer.Option(min=0, help="Memory to fill with noise and challenge.")] = 64,
+    budget_mib: Annotated[
+        int, typer.Option(min=1, help="What weights, key-value memory and noise fill together.")
+    ] = 64,
+    dtype: Annotated[str, typer.Option(help="Precision that the server runs in.")] = "float32",
     machine_mib: MachineMib = None,
-    visits: Annotated[int, typer.Option(min=1, help="Blocks of 64 KiB that a chain visits.")] = 16384,
+    visits: Annotated[int, typer.Option(min=1, help="Blocks of 4 KiB that a chain visits.")] = 65536,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Chains at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be in time.")] = 3,
     pause: Annotated[float, typer.Option(min=0, help="Mean seconds between chains.")] = 0,
@@ -159,8 +176,9 @@ def hold(
 ) -> None:
     """Have a serving machine prove at random times that it holds declared weights and noise.
 
-    Weights are those that `ullage memory cycle` sent. Ends with 1 when an answer was wrong, with 3 when too
-    few came in time.
+    Weights are those that `ullage memory cycle` sent; key-value memory is recomputed from its tokens; noise
+    fills what they leave of the budget. Ends with 1 when an answer was wrong, with 3 when too few came in
+    time.
     """
     from ullage.errors import ExitCode
     from ullage.memory.report import holding_lines, holding_record
@@ -170,12 +188,31 @@ def hold(
 
     rates, inputs = _read_calibration(calibration, keys)
     machine = None if machine_mib is None else machine_mib << 20
-    declared = Declared(model or builtin_path(), ballast_mib << 20, machine)
-    plan = HoldPlan(visits, rounds, quorum, pause=pause)
+    folder = model or builtin_path()
+    declared = Declared(folder, machine, _recompute(folder, dtype))
+    plan = HoldPlan(visits, rounds, quorum, pause=pause, budget=budget_mib << 20)
     held = run_hold(agent, plan, rates, declared, inputs=inputs, dump=dump)
     typer.echo(json.dumps(holding_record(held)) if as_json else "\n".join(holding_lines(held)))
     if held.holding.verdict != "pass":
         raise typer.Exit(ExitCode.FAIL if held.holding.verdict == "fail" else ExitCode.CANNOT_TELL)
+
+
+def _recompute(folder: Path, dtype: str) -> Recompute:
+    """The reference's keys and values, from a model that is loaded when the first are wanted."""
+    from functools import cache
+
+    @cache
+    def load() -> Any:
+        from ullage.model.loading import load_causal_lm
+
+        return load_causal_lm(folder, dtype)
+
+    def recompute(tokens: Sequence[int]) -> list[NDArray[np.float32]]:
+        from ullage.model.key_values import key_values
+
+        return key_values(load(), tokens)
+
+    return recompute
 
 
 def _seconds(text: str) -> float:

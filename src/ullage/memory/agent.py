@@ -15,10 +15,12 @@ from ullage.memory.fields import Message
 from ullage.memory.inventory import Inventory
 from ullage.memory.keeper import Keeper, RefusedError
 from ullage.memory.messages import (
+    NO_CACHE,
     VERSION,
     Ask,
     Bye,
     Bytes,
+    CacheShape,
     Chain,
     Code,
     Declare,
@@ -27,20 +29,26 @@ from ullage.memory.messages import (
     Error,
     File,
     Fill,
+    Freeze,
     Hello,
     Link,
     Map,
     Mapped,
+    Received,
     Release,
     Segment,
     SegmentKind,
     Segments,
+    Sequences,
     Start,
     Stop,
     Stream,
     Tags,
+    Thaw,
+    Tokens,
     Welcome,
 )  # fmt: skip
+from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.region import Region
 from ullage.memory.wire import HELLO_SECONDS, Connection, LateError
 
@@ -65,6 +73,15 @@ class Host(Protocol):
 
     def segments(self) -> tuple[tuple[Segment, Region], ...]:
         """What memory of the server holds what."""
+
+    def freeze(self, seconds: float) -> None:
+        """Hold the server between two steps, at most so long. Raises FaultError when a step takes longer."""
+
+    def thaw(self) -> bool:
+        """Let it go on; whether it was still frozen."""
+
+    def sequences(self) -> tuple[CacheShape, tuple[tuple[int, ...], ...]]:
+        """What the key-value memory of a frozen server stands for, slot by slot."""
 
     def abandon(self) -> None:
         """The verifier went while the server was stopped: say so to clients instead of letting them wait."""
@@ -103,15 +120,17 @@ class Agent:
             try:
                 self._session(connection)
             finally:
-                if self._stopped and self._host:
-                    self._host.abandon()
+                if self._host:
+                    self._host.thaw()
+                    if self._stopped:
+                        self._host.abandon()
                 self._busy.release()
 
     def _session(self, connection: Connection) -> None:
         """Every way in which a session can end leaves the agent ready for the next one."""
         try:
             self._greet(connection)
-            while self._serve_one(connection):
+            while self.handle(connection.receive(IDLE_SECONDS), connection):
                 pass
         except RefusedError as error:
             _refuse(connection, error.code)
@@ -137,17 +156,18 @@ class Agent:
         spaces = (("main memory", self._keeper.limits[0]), *seen.devices)
         connection.send(Welcome(VERSION, seen.machine, seen.source, spaces, seen.unreached))
 
-    def _serve_one(self, connection: Connection) -> bool:
-        message = connection.receive(IDLE_SECONDS)
+    def handle(self, message: Message, connection: Connection) -> bool:
+        """Do what one message asks for and answer it; False at the end of a session."""
         match message:
             case Bye():
                 return False
             case Release(space, size):
                 self._keeper.release(space, size)
                 connection.send(Mapped(size, locked=False))
-            case Stream(space, size):
-                self._keeper.receive(space, size, connection.receive_run)
-                connection.send(Done(size))
+            case Stream(space, offset, size):
+                if not size or size % BLOCK_BYTES or offset % BLOCK_BYTES:
+                    raise MalformedError("A stream is a whole number of blocks.")
+                connection.send(Received(self._keeper.receive(space, offset, size, connection.receive_run)))
             case Map(space, size):
                 region = self._keeper.map(space, size)
                 connection.send(Mapped(region.size, region.locked))
@@ -159,13 +179,11 @@ class Agent:
                 connection.send(Tags(question.round_number, tuple(tags)))
             case Chain():
                 connection.send(Link(self._keeper.chain(message)))
-            case Dump(space, offset, size):
-                connection.send(Bytes(bytes(self._keeper.fetch(space, offset, size))))
-            case Declare():
-                connection.send(Segments(self._declared()))
             case Stop() | File() | Start():
                 self._operate(message, connection)
                 connection.send(Done(0))
+            case Declare() | Dump() | Freeze() | Thaw() | Sequences():
+                connection.send(self._describe(message))
             case _:
                 raise MalformedError(f"A verifier does not send {type(message).__name__}.")
         return True
@@ -190,6 +208,22 @@ class Agent:
             _LOGGER.warning("the server: %s", error)
             raise RefusedError(Code.SERVER) from error
 
+    def _describe(self, message: Message) -> Message:
+        """Say what memory holds, and freeze or thaw the server; without one there is nothing that moves."""
+        match message:
+            case Declare():
+                return Segments(self._declared())
+            case Dump(space, offset, size):
+                return Bytes(bytes(self._keeper.fetch(space, offset, size)))
+            case Freeze(seconds):
+                if self._host:
+                    self._host.freeze(seconds)
+                return Segments(self._declared())
+            case Sequences():
+                shape, sequences = self._host.sequences() if self._host else (NO_CACHE, ())
+                return Tokens(shape, sequences)
+        return Done(1 if self._host is None or self._host.thaw() else 0)
+
     def _take_file(self, host: Host, message: File, connection: Connection) -> None:
         if message.size > _MAX_FILE_BYTES:
             raise MalformedError("A file of the model is too long.")
@@ -199,11 +233,12 @@ class Agent:
             raise RefusedError(Code.DIGEST)
 
     def _declared(self) -> tuple[Segment, ...]:
-        """Segment i can be read as space 128 + i; ballast comes last, and is the mapped part of space 0."""
+        """The map. Segment i can be read as space 128 + i; ballast comes last: the mapped part of space 0."""
         pairs = self._host.segments() if self._host else ()
-        self._keeper.adopt(tuple(region for _, region in pairs))
         ballast = Segment(SegmentKind.BALLAST, "ballast", self._keeper.mapped(0))
-        return (*(segment for segment, _ in pairs), *((ballast,) if ballast.size else ()))
+        mapped = ((ballast, self._keeper.region(0)),) if ballast.size else ()
+        self._keeper.adopt(tuple(region for _, region in (*pairs, *mapped)))
+        return tuple(segment for segment, _ in (*pairs, *mapped))
 
 
 def _refuse(connection: Connection, code: Code) -> None:

@@ -39,9 +39,9 @@ class Calibration(BaseModel):
     first_touch_rate: Rate
     warm_write_rate: Rate
     visit_seconds: Seconds
-    """Fastest visit of the agent's chain to a 64-KiB block in memory: what sets deadlines."""
+    """Fastest visit of the agent's chain to a 4-KiB block in memory: what sets deadlines."""
     fastest_visit_seconds: Seconds
-    """The same for the best kernel known: GMAC of one block without any loop around it."""
+    """The same for the best kernel known: GMAC of one block in cache, shared by all cores."""
     alternative_seconds: Seconds
     """Fastest way to such a block that is not in memory."""
     created: Nanoseconds

@@ -6,6 +6,7 @@ from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.memory.bounds import erased_fraction
 from ullage.memory.cycle import Cycle
 from ullage.memory.erasure import Erasure
+from ullage.memory.messages import Welcome
 from ullage.memory.residency import Holding
 
 _COMMON = (
@@ -18,7 +19,7 @@ def erasure_claims(
     found: Erasure, machine_bytes: int | None, window: Window, inputs: dict[str, str]
 ) -> tuple[Claim, ...]:
     """`memory.erased_fraction`, as a share of `machine_bytes` (None: what the agent's kernel says)."""
-    total = machine_bytes or found.welcome.machine_bytes
+    total = machine_bytes or _stated(found.welcome)
     trusts = [Trust.VERIFIER, Trust.PERIMETER]
     trusts += [] if machine_bytes else [Trust.PROVER_KERNEL]
     confidence = 1 - found.plan.error
@@ -77,9 +78,12 @@ def holding_claims(
     found: Holding, machine_bytes: int | None, window: Window, inputs: dict[str, str]
 ) -> tuple[Claim, ...]:
     """`memory.resident_fraction` and its shares by kind of segment."""
-    total = machine_bytes or found.welcome.machine_bytes
+    total = machine_bytes or _stated(found.welcome)
     trusts = (Trust.VERIFIER, *(() if machine_bytes else (Trust.PROVER_KERNEL,)))
-    shares = ", ".join(f"{kind.name.lower()} {size / total:.4f}" for kind, size in found.challenged.items())
+    shares = "; ".join(
+        f"{kind.name.lower()} {size / total:.4f} challenged, {found.counted[kind] / total:.4f} counted"
+        for kind, size in found.challenged.items()
+    )
     whole = Claim(
         name="memory.resident_fraction",
         value=min(1.0, found.proven_bytes / total),
@@ -91,25 +95,32 @@ def holding_claims(
             *_COMMON[:1],
             "no visit to memory is faster than calibrated, and none to another source faster than calibrated",
             "a helper elsewhere is at least as far as that other source: the wire stays open while serving",
-            "key-value memory is not challenged and counts as unproven",
+            "neither weights nor keys and values pack better than order-0 codes of their byte planes",
+            "no block of key-value memory behind the first layer is rebuilt as fast as it is fetched",
         ),
         trusts=trusts,
         window=window,
-        method="chain/1",
-        sample=f"{len(found.chains)} chains of {found.plan.visits} visits; challenged: {shares}",
+        method="chain/2",
+        sample=f"{len(found.chains)} chains of {found.plan.visits} visits; {shares}",
         inputs=inputs,
     )
     parts = [
         whole.model_copy(
             update={
                 "name": f"memory.resident_{kind.name.lower()}",
-                "value": max(0.0, size - found.missing * found.challenged_bytes) / total,
+                "value": max(0.0, size - found.missing_bytes) / total,
                 "sample": "all that is missing is taken to be missing here",
             }
         )
-        for kind, size in found.challenged.items()
+        for kind, size in found.counted.items()
     ]
     return (whole, *parts)
+
+
+def _stated(welcome: Welcome) -> int:
+    """The machine's memory in the agent's words, its devices' included: what a wipe of one space leaves in
+    the others was not erased."""
+    return welcome.machine_bytes + welcome.device_bytes
 
 
 def _assumptions(found: Erasure, machine_bytes: int | None) -> list[str]:
@@ -127,8 +138,9 @@ def _assumptions(found: Erasure, machine_bytes: int | None) -> list[str]:
             "from the question to the verdict no other byte crosses the machine's wire",
         ]
     lines.append("other stores of the machine (disk) deliver at most what the calibration says")
+    lines.append("no store outside that total (disk, network card) carries state through the wipe")
     if machine_bytes is None:
-        lines.append(f"the machine has {found.welcome.machine_bytes} bytes: {found.welcome.source}")
+        lines.append(f"the machine has {_stated(found.welcome)} bytes: {found.welcome.source}")
     else:
         lines.append(f"the machine has {machine_bytes} bytes: declared")
     return lines

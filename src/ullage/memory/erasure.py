@@ -13,8 +13,28 @@ from ullage.errors import IntegrityError, UsageError
 from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
 from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
-from ullage.memory.messages import VERSION, Ask, Done, Fill, Hello, Map, Mapped, Stream, Tags, Welcome
-from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, CellNoise, Question, StreamNoise, tags_equal
+from ullage.memory.messages import (
+    VERSION,
+    Ask,
+    Done,
+    Fill,
+    Hello,
+    Map,
+    Mapped,
+    Received,
+    Stream,
+    Tags,
+    Welcome,
+)  # fmt: skip
+from ullage.memory.noise import (
+    BLOCK_BYTES,
+    SEED_BYTES,
+    TAG_BYTES,
+    CellNoise,
+    Question,
+    StreamNoise,
+    tags_equal,
+)
 from ullage.memory.wire import Connection, LateError
 
 Mode = Literal["stream", "rate-gap"]
@@ -183,11 +203,11 @@ def _fill_stream(connection: Connection, job: _Job, questions: list[Question]) -
     """The noise itself goes out; its key stays here."""
     key = secrets.token_bytes(SEED_BYTES)
     began = time.monotonic()
-    connection.send(Stream(job.space, job.size))
+    connection.send(Stream(job.space, 0, job.size))
     limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
     ahead, later = questions[:_STREAM_AHEAD], questions[_STREAM_AHEAD:]
     expected = Expectation(lambda: StreamNoise(key), ahead, job.threads).run(connection.send_run)
-    connection.expect(Done, limit)
+    check_receipt(connection, StreamNoise(key), job.size, limit)
     seconds = time.monotonic() - began
 
     def rounds() -> _Expected:
@@ -197,6 +217,17 @@ def _fill_stream(connection: Connection, job: _Job, questions: list[Question]) -
             yield from zip(later, tags, strict=True)
 
     return seconds, seconds, rounds()
+
+
+def check_receipt(connection: Connection, noise: StreamNoise, end: int, limit: float) -> None:
+    """Wait until a stream that ends at `end` of the region has arrived.
+
+    Its last bytes come back: without them a prover could say so early, and have the verifier's own send
+    buffer (or a gateway's) keep megabytes of noise for it until the question. Raises IntegrityError.
+    """
+    answer = connection.expect(Received, limit)
+    if answer.tail != noise.read(end - TAG_BYTES, TAG_BYTES):
+        raise IntegrityError("The agent says that the noise arrived, but does not have its last bytes.")
 
 
 def _timed(work: Callable[[], list[list[bytes]]]) -> tuple[float, list[list[bytes]]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import fields
+from enum import IntEnum
+from typing import Any, ClassVar, Protocol, Self
 
 from ullage.errors import MalformedError
 
@@ -49,20 +52,127 @@ class Reader:
             raise MalformedError("A memory message has bytes left over.")
 
 
-def text_field(value: str) -> bytes:
-    """A text, cut to the bytes that a message may hold."""
-    data = value.encode()[:MAX_TEXT_BYTES].decode(errors="ignore").encode()
-    return struct.pack(">H", len(data)) + data
+class Codec(Protocol):
+    """One field: its bytes, and its value back from them."""
+
+    def write(self, value: Any) -> bytes: ...
+    def read(self, reader: Reader) -> Any: ...
+
+
+class Number:
+    """An unsigned integer of `size` bytes, between `low` and `high` when it is read."""
+
+    def __init__(self, size: int, what: str = "a number", low: int = 0, high: int | None = None) -> None:
+        self._size, self._what, self._low = size, what, low
+        self._high = (1 << 8 * size) - 1 if high is None else high
+
+    def write(self, value: int) -> bytes:
+        return value.to_bytes(self._size, "big")
+
+    def read(self, reader: Reader) -> int:
+        return reader.limited(self._size, self._low, self._high, self._what)
+
+
+class Flag(Number):
+    """One byte, 0 or 1."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(1, what, 0, 1)
+
+    def read(self, reader: Reader) -> bool:
+        return bool(super().read(reader))
+
+
+class Choice(Number):
+    """One byte that is a member of an enumeration, which counts from 1."""
+
+    def __init__(self, members: type[IntEnum], what: str) -> None:
+        super().__init__(1, what, 1, max(members))
+        self._members = members
+
+    def read(self, reader: Reader) -> Any:
+        return self._members(super().read(reader))
+
+
+class Raw:
+    """`size` bytes as they are; None: all that is left."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self._size = size
+
+    def write(self, value: bytes) -> bytes:
+        return value
+
+    def read(self, reader: Reader) -> bytes:
+        return reader.rest() if self._size is None else reader.raw(self._size)
+
+
+class Text:
+    """UTF-8 after its length, cut to what a message may hold."""
+
+    def write(self, value: str) -> bytes:
+        data = value.encode()[:MAX_TEXT_BYTES].decode(errors="ignore").encode()
+        return struct.pack(">H", len(data)) + data
+
+    def read(self, reader: Reader) -> str:
+        return reader.text()
+
+
+class Row:
+    """Some fields one after the other, as a tuple or as what `make` makes of them."""
+
+    def __init__(self, *codecs: Codec, make: type[Any] | None = None) -> None:
+        self._codecs = codecs
+        self._make = make
+
+    def write(self, value: Any) -> bytes:
+        values = [getattr(value, one.name) for one in fields(value)] if self._make else value
+        return b"".join(codec.write(one) for codec, one in zip(self._codecs, values, strict=True))
+
+    def read(self, reader: Reader) -> Any:
+        values = tuple(codec.read(reader) for codec in self._codecs)
+        return self._make(*values) if self._make else values
+
+
+class Table:
+    """Many of one field after their count."""
+
+    def __init__(self, count: Number, entry: Codec) -> None:
+        self._count, self._entry = count, entry
+
+    def write(self, value: Sequence[Any]) -> bytes:
+        return self._count.write(len(value)) + b"".join(map(self._entry.write, value))
+
+    def read(self, reader: Reader) -> tuple[Any, ...]:
+        return tuple(self._entry.read(reader) for _ in range(self._count.read(reader)))
+
+
+class Numbers:
+    """Many u32 after their count, at most `most`."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self._count = Number(4, what, 0, most)
+
+    def write(self, value: Sequence[int]) -> bytes:
+        return self._count.write(len(value)) + struct.pack(f">{len(value)}I", *value)
+
+    def read(self, reader: Reader) -> tuple[int, ...]:
+        count = self._count.read(reader)
+        return struct.unpack(f">{count}I", reader.raw(4 * count))
 
 
 class Message:
-    """Base: a kind and a body."""
+    """Base of the messages, which are dataclasses: a kind, and a codec for each field in order."""
 
-    kind: int
+    kind: ClassVar[int]
+    layout: ClassVar[tuple[Codec, ...]] = ()
 
     def body(self) -> bytes:
-        return b""
+        names = [one.name for one in fields(self)]  # type: ignore[arg-type]  # every message is a dataclass
+        return b"".join(
+            codec.write(getattr(self, name)) for codec, name in zip(self.layout, names, strict=True)
+        )
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        return cls()
+        return cls(*(codec.read(reader) for codec in cls.layout))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ullage.memory.messages import Segment, SegmentKind
+from ullage.memory.messages import NO_CACHE, CacheShape, Segment, SegmentKind
 from ullage.memory.region import Region
 
 
@@ -18,6 +18,18 @@ class Readable(Protocol):
     def read(self, offset: int, size: int) -> memoryview: ...
 
 
+class Cached(Protocol):
+    """Key-value memory: its tensors (keys, then values, layer by layer), their shape
+    `(layers, slots, heads, capacity, width, bytes an element)`, and the tokens of each slot."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int, int]: ...
+    @property
+    def pieces(self) -> Sequence[Readable]: ...
+    @property
+    def tokens(self) -> Sequence[Sequence[int]]: ...
+
+
 class Server(Protocol):
     """What a server offers; `ullage.server.maintenance.Maintenance` is one."""
 
@@ -25,7 +37,10 @@ class Server(Protocol):
     def begin_file(self, name: str, size: int) -> memoryview: ...
     def start(self) -> None: ...
     def abandon(self) -> None: ...
+    def freeze(self, seconds: float) -> None: ...
+    def thaw(self) -> bool: ...
     def weights(self) -> Sequence[Readable]: ...
+    def cache(self) -> Cached | None: ...
 
 
 class SegmentRegion:
@@ -65,9 +80,19 @@ class ServerHost:
         self.begin_file = server.begin_file
         self.start = server.start
         self.abandon = server.abandon
+        self.freeze = server.freeze
+        self.thaw = server.thaw
 
     def segments(self) -> tuple[tuple[Segment, Region], ...]:
-        return tuple(
-            (Segment(SegmentKind.WEIGHTS, piece.name, piece.size), SegmentRegion(piece))
-            for piece in self._server.weights()
-        )
+        """Weights, then key-value memory."""
+        cache = self._server.cache()
+        kinds = [(SegmentKind.WEIGHTS, piece) for piece in self._server.weights()]
+        kinds += [(SegmentKind.KV_CACHE, piece) for piece in (cache.pieces if cache else ())]
+        return tuple((Segment(kind, piece.name, piece.size), SegmentRegion(piece)) for kind, piece in kinds)
+
+    def sequences(self) -> tuple[CacheShape, tuple[tuple[int, ...], ...]]:
+        """Shape of the key-value memory, and what it stands for."""
+        cache = self._server.cache()
+        if cache is None:
+            return NO_CACHE, ()
+        return CacheShape(*cache.shape), tuple(tuple(row) for row in cache.tokens)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ullage.errors import FaultError, UllageError
 from ullage.memory.messages import Chain, Code
-from ullage.memory.noise import BLOCK_BYTES, CellNoise, Question, SegmentTag
+from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
 
 _PIECE_BYTES = 4 << 20
@@ -76,7 +76,7 @@ class Keeper:
         try:
             if space:
                 return DeviceRegion(size, self._devices[space - 1])
-            region = HostRegion(size)
+            region = HostRegion(size, self._limit(space))
         except FaultError as error:
             raise RefusedError(Code.NO_MEMORY) from error
         region.lock()
@@ -99,12 +99,9 @@ class Keeper:
         return found
 
     def adopt(self, regions: tuple[Region, ...]) -> None:
-        """Make the declared segments of a server readable, as spaces FIRST_SEGMENT and on, and together, with
-        the mapped part of space 0 at the end, as space WHOLE_MAP."""
+        """Make declared segments readable, as spaces FIRST_SEGMENT and on, and together as WHOLE_MAP."""
         self._adopted = regions
-        ballast = self._regions.get(0)
-        parts = [*regions, ballast] if ballast else list(regions)
-        self._whole = JoinedRegion(parts) if parts else None
+        self._whole = JoinedRegion(regions) if regions else None
 
     def mapped(self, space: int) -> int:
         """Bytes that are mapped now."""
@@ -133,13 +130,19 @@ class Keeper:
 
         self._spread(work, range(self.threads))
 
-    def receive(self, space: int, size: int, take: Callable[[memoryview], None]) -> None:
-        """Write what `take` puts into the buffers that it is handed, over the first `size` bytes."""
-        region = self.region(space, size)
-        for offset, count in pieces(size):
-            buffer = region.borrow(offset, count)
+    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
+        """Write what `take` puts into the buffers that it is handed over [offset, offset + size).
+
+        Returns the last bytes of it, a tag's worth: the receipt.
+        """
+        region = self.region(space, offset + size)
+        tail = b""
+        for start, count in pieces(size):
+            buffer = region.borrow(offset + start, count)
             take(buffer)
-            region.commit(offset, buffer)
+            tail = bytes(buffer[-TAG_BYTES:])
+            region.commit(offset + start, buffer)
+        return tail
 
     def reader(self, space: int) -> Callable[[int, int], memoryview]:
         """A function from (offset, bytes) to what the region holds there."""

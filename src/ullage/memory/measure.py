@@ -27,11 +27,23 @@ _STORE_BYTES = 64 << 20
 _YEAR_NS = 365 * 86_400 * 10**9
 
 
-def calibrate(region_bytes: int, store: Path | None, repeats: int = 5) -> Calibration:
-    """Measure everything, best of `repeats`; `store` is a folder on the machine's fastest disk, or None for a
-    machine without one. Takes a few seconds."""
-    cores = usable_cores()
-    measured = max(rebuild_rate(cores) for _ in range(repeats))
+def calibrate(
+    region_bytes: int,
+    store: Path | None,
+    repeats: int = 5,
+    *,
+    cores: int | None = None,
+    accelerators: float = 0.0,
+) -> Calibration:
+    """Measure everything, best of `repeats`; takes a few seconds.
+
+    `store` is a folder on the machine's fastest disk, or None for a machine without one. What a prover may
+    rebuild with counts for all `cores` (None: all that there are, also those this process may not use), and
+    for `accelerators`, bytes of AES-256 a second.
+    """
+    cores = cores or os.cpu_count() or 1
+    usable = usable_cores()
+    measured = max(rebuild_rate(usable) for _ in range(repeats)) * max(1.0, cores / usable)
     nameplate = nameplate_rate(cores, Path("/proc/cpuinfo").read_text())
     touch, warm = write_rates(region_bytes, repeats)
     read, visit = read_rates(region_bytes, repeats)
@@ -40,7 +52,7 @@ def calibrate(region_bytes: int, store: Path | None, repeats: int = 5) -> Calibr
     return Calibration(
         machine=f"{_processor()}, {cores} cores, {platform.system()} {platform.release()}",
         cores=cores,
-        rebuild_rate=max(measured, nameplate),
+        rebuild_rate=max(measured, nameplate) + accelerators,
         rebuild_source="measured" if measured >= nameplate else "nameplate",
         read_rate=read,
         store_rate=disk,
@@ -48,7 +60,7 @@ def calibrate(region_bytes: int, store: Path | None, repeats: int = 5) -> Calibr
         first_touch_rate=touch,
         warm_write_rate=warm,
         visit_seconds=visit,
-        fastest_visit_seconds=min(visit, fastest_visit_seconds(repeats)),
+        fastest_visit_seconds=min(visit, fastest_visit_seconds(repeats)) / cores,
         alternative_seconds=alternative,
         created=str(now),
         expires=str(now + _YEAR_NS),
@@ -137,7 +149,7 @@ def read_rates(size: int, repeats: int) -> tuple[float, float]:
         return region.size
 
     rate = _best(read, 3 * repeats)
-    visits = 256
+    visits = 4096
     asked = Chain(0, secrets.token_bytes(16), visits, VISIT_BYTES, 0, region.size // VISIT_BYTES)
     fastest = 1 / _best(lambda: visits if keeper.chain(asked) else 0, 8 * repeats)
     keeper.release(0)
@@ -156,14 +168,17 @@ def generator_rate(repeats: int) -> float:
 
 
 def fastest_visit_seconds(repeats: int) -> float:
-    """GMAC over 64 KiB that lie in a core's cache, one key for many blocks: no visit can be faster."""
+    """GMAC over a block that lies in a core's cache, one key for many blocks.
+
+    All cores together can be as many times faster, each at a part of the block.
+    """
     data = memoryview(bytes(VISIT_BYTES))
 
     def work() -> int:
         tag = SegmentTag(bytes(32), 0, 0)
-        for _ in range(256):
+        for _ in range(4096):
             tag.update(data)
-        return 256
+        return 4096
 
     return 1 / _best(work, 8 * repeats)
 
@@ -174,7 +189,7 @@ def rebuild_visit_seconds() -> float:
 
 
 def store_rates(folder: Path, repeats: int) -> tuple[float, float]:
-    """(bytes a second of the folder's disk read by all cores, seconds to one 64-KiB block), past the cache.
+    """(bytes a second of the folder's disk read by all cores, seconds to one chain block), past the cache.
 
     Uses direct reads where the file system has them. Raises FaultError when the folder cannot be written.
     """

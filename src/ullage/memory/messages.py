@@ -11,18 +11,23 @@ from enum import IntEnum
 from typing import Self
 
 from ullage.errors import MalformedError
-from ullage.memory.fields import Message, Reader, text_field
+from ullage.memory.fields import Choice, Flag, Message, Number, Numbers, Raw, Reader, Row, Table, Text
 from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, TAG_BYTES, Question
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES = 8 << 20
 MAX_DUMP_BYTES = 4 << 20
 KEY_BYTES = 32
 DIGEST_BYTES = 32
+MAX_FREEZE_SECONDS = 60
 _MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
 _MAX_SEGMENTS = 100_000
+_MAX_TOKENS = 1 << 20
 _PAGE_BYTES = 4096
+
+_U8, _U16, _U32, _U64 = Number(1), Number(2), Number(4), Number(8)
+_SPACE = _U8
 
 
 class Code(IntEnum):
@@ -49,6 +54,35 @@ class SegmentKind(IntEnum):
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A declared piece of memory."""
+
+    kind: SegmentKind
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What a segment of key-value memory holds: `(slots, heads, capacity, width)` elements of `item_bytes`
+    each; as many such segments for keys, then values, of each of `layers` layers. All 0 without a cache."""
+
+    layers: int
+    slots: int
+    heads: int
+    capacity: int
+    width: int
+    item_bytes: int
+
+    @property
+    def segment_bytes(self) -> int:
+        return self.slots * self.heads * self.capacity * self.width * self.item_bytes
+
+
+NO_CACHE = CacheShape(0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
 class Hello(Message):
     """The verifier's first word: magic and version."""
 
@@ -67,44 +101,35 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Map(Message):
-    """Map so many bytes of a space; 0 is all that can be reached."""
+    """Have so many bytes of a space mapped; 0 for all that can be reached."""
 
     kind = 2
+    layout = (_SPACE, _U64)
     space: int
     size: int
 
-    def body(self) -> bytes:
-        return struct.pack(">BQ", self.space, self.size)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.number(1), reader.number(8))
-
 
 @dataclass(frozen=True)
-class Stream(Map):
-    """Noise for a region follows, raw, outside any frame."""
+class Stream(Message):
+    """`size` raw bytes for [offset, offset + size) follow outside any frame."""
 
     kind = 3
+    layout = (_SPACE, _U64, _U64)
+    space: int
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
 class Fill(Message):
-    """Expand noise from a seed into the region, kappa encryptions a cell (mode `rate-gap`)."""
+    """Write the cells of a seed over the first `size` bytes."""
 
     kind = 4
+    layout = (_SPACE, _U64, Raw(SEED_BYTES), Number(4, "kappa", 1, MAX_KAPPA))
     space: int
     size: int
     seed: bytes
     kappa: int
-
-    def body(self) -> bytes:
-        return struct.pack(">BQ", self.space, self.size) + self.seed + struct.pack(">I", self.kappa)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        space, size, seed = reader.number(1), reader.number(8), reader.raw(SEED_BYTES)
-        return cls(space, size, seed, reader.limited(4, 1, MAX_KAPPA, "kappa"))
 
 
 @dataclass(frozen=True)
@@ -127,8 +152,7 @@ class Ask(Message):
         space, number, key = reader.number(1), reader.number(4), reader.raw(KEY_BYTES)
         region = reader.limited(4, 1, (1 << 32) - 1, "the region's number of blocks")
         segment = reader.limited(4, 1, (1 << 32) - 1, "a segment's number of blocks")
-        count = reader.limited(4, 0, _MAX_BLOCKS, "the number of listed blocks")
-        blocks = struct.unpack(f">{count}I", reader.raw(4 * count)) if count else None
+        blocks = Numbers("the number of listed blocks", _MAX_BLOCKS).read(reader) or None
         if blocks is not None and max(blocks) >= region:
             raise MalformedError("A question lists a block outside its region.")
         question = Question(number, key, region, segment, blocks)
@@ -139,9 +163,17 @@ class Ask(Message):
 
 @dataclass(frozen=True)
 class Chain(Message):
-    """Visit blocks one after another, each named by the tag of the one before (residency)."""
+    """Visit `visits` blocks of `block_bytes`, each chosen by the tag of the one before."""
 
     kind = 6
+    layout = (
+        _SPACE,
+        Raw(TAG_BYTES),
+        Number(4, "the number of visits", 1, 1 << 24),
+        Number(4, "a block's size", _PAGE_BYTES, MAX_DUMP_BYTES),
+        _U32,
+        Number(4, "the number of blocks", 1, 1 << 31),
+    )
     space: int
     nonce: bytes
     visits: int
@@ -149,50 +181,32 @@ class Chain(Message):
     first: int
     blocks: int
 
-    def body(self) -> bytes:
-        numbers = struct.pack(">IIII", self.visits, self.block_bytes, self.first, self.blocks)
-        return struct.pack(">B", self.space) + self.nonce + numbers
-
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        space, nonce = reader.number(1), reader.raw(TAG_BYTES)
-        visits = reader.limited(4, 1, 1 << 24, "the number of visits")
-        size = reader.limited(4, _PAGE_BYTES, MAX_DUMP_BYTES, "a block's size")
-        if size % _PAGE_BYTES:
+        found = super().read(reader)
+        if found.block_bytes % _PAGE_BYTES:
             raise MalformedError("A chain's blocks are whole pages of 4,096 bytes.")
-        return cls(space, nonce, visits, size, reader.number(4), reader.limited(4, 1, 1 << 31, "blocks"))
+        return found
 
 
 @dataclass(frozen=True)
 class Stop(Message):
-    """Stop serving; what is in flight has so many seconds to end."""
+    """Let requests in flight end within `seconds`, and empty the server."""
 
     kind = 7
+    layout = (_U32,)
     seconds: int
-
-    def body(self) -> bytes:
-        return struct.pack(">I", self.seconds)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.number(4))
 
 
 @dataclass(frozen=True)
 class File(Message):
-    """A file of the declared model follows, raw, outside any frame."""
+    """A file of the declared model; its bytes follow outside any frame."""
 
     kind = 8
+    layout = (Text(), _U64, Raw(DIGEST_BYTES))
     name: str
     size: int
     sha256: bytes
-
-    def body(self) -> bytes:
-        return text_field(self.name) + struct.pack(">Q", self.size) + self.sha256
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.text(), reader.number(8), reader.raw(DIGEST_BYTES))
 
 
 @dataclass(frozen=True)
@@ -210,10 +224,13 @@ class Declare(Message):
 
 
 @dataclass(frozen=True)
-class Release(Map):
-    """Unmap a space but for so many bytes."""
+class Release(Message):
+    """Give a space back, all but its first `size` bytes."""
 
     kind = 11
+    layout = (_SPACE, _U64)
+    space: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -225,20 +242,36 @@ class Bye(Message):
 
 @dataclass(frozen=True)
 class Dump(Message):
-    """Read out a piece of what is declared."""
+    """Send what a space holds there."""
 
     kind = 13
+    layout = (_SPACE, _U64, Number(4, "a dump's size", 1, MAX_DUMP_BYTES))
     space: int
     offset: int
     size: int
 
-    def body(self) -> bytes:
-        return struct.pack(">BQI", self.space, self.offset, self.size)
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        space, offset = reader.number(1), reader.number(8)
-        return cls(space, offset, reader.limited(4, 1, MAX_DUMP_BYTES, "a dump's size"))
+@dataclass(frozen=True)
+class Freeze(Message):
+    """Hold the server between two steps, for `seconds` at most, and declare its memory as it is then."""
+
+    kind = 14
+    layout = (Number(4, "the seconds of a pause", 1, MAX_FREEZE_SECONDS),)
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Thaw(Message):
+    """Let a frozen server go on."""
+
+    kind = 15
+
+
+@dataclass(frozen=True)
+class Sequences(Message):
+    """Say which tokens the key-value memory of a frozen server stands for."""
+
+    kind = 16
 
 
 @dataclass(frozen=True)
@@ -246,24 +279,17 @@ class Welcome(Message):
     """What the agent says about its machine: the prover's word, before the wire closes."""
 
     kind = 129
+    layout = (_U16, _U64, Text(), Table(_U8, Row(Text(), _U64)), Table(_U8, Row(Text(), _U64)))
     version: int
     machine_bytes: int
     source: str
     spaces: tuple[tuple[str, int], ...]
     unreached: tuple[tuple[str, int], ...]
 
-    def body(self) -> bytes:
-        parts = [struct.pack(">HQ", self.version, self.machine_bytes), text_field(self.source)]
-        for table in (self.spaces, self.unreached):
-            parts.append(struct.pack(">B", len(table)))
-            parts += [text_field(name) + struct.pack(">Q", size) for name, size in table]
-        return b"".join(parts)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        version, machine, source = reader.number(2), reader.number(8), reader.text()
-        tables = [tuple((reader.text(), reader.number(8)) for _ in range(reader.number(1))) for _ in range(2)]
-        return cls(version, machine, source, *tables)
+    @property
+    def device_bytes(self) -> int:
+        """Memory of the devices, which is not part of `machine_bytes`."""
+        return sum(size for _, size in self.spaces[1:])
 
 
 @dataclass(frozen=True)
@@ -271,15 +297,9 @@ class Mapped(Message):
     """A region stands; whether its pages are locked."""
 
     kind = 130
+    layout = (_U64, Flag("locked"))
     size: int
     locked: bool
-
-    def body(self) -> bytes:
-        return struct.pack(">QB", self.size, self.locked)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.number(8), bool(reader.limited(1, 0, 1, "locked")))
 
 
 @dataclass(frozen=True)
@@ -287,14 +307,8 @@ class Done(Message):
     """The order was carried out, over so many bytes."""
 
     kind = 131
+    layout = (_U64,)
     size: int
-
-    def body(self) -> bytes:
-        return struct.pack(">Q", self.size)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.number(8))
 
 
 @dataclass(frozen=True)
@@ -302,16 +316,9 @@ class Tags(Message):
     """The answer to a question: a tag a segment."""
 
     kind = 132
+    layout = (_U32, Table(Number(4, "the number of tags", 0, _MAX_SEGMENTS), Raw(TAG_BYTES)))
     round_number: int
     tags: tuple[bytes, ...]
-
-    def body(self) -> bytes:
-        return struct.pack(">II", self.round_number, len(self.tags)) + b"".join(self.tags)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        number, count = reader.number(4), reader.limited(4, 0, _MAX_SEGMENTS, "the number of tags")
-        return cls(number, tuple(reader.raw(TAG_BYTES) for _ in range(count)))
 
 
 @dataclass(frozen=True)
@@ -319,23 +326,8 @@ class Link(Message):
     """The answer to a chain: its last tag."""
 
     kind = 133
+    layout = (Raw(TAG_BYTES),)
     value: bytes
-
-    def body(self) -> bytes:
-        return self.value
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.raw(TAG_BYTES))
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A declared piece of memory."""
-
-    kind: SegmentKind
-    name: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -343,24 +335,13 @@ class Segments(Message):
     """What the agent says is in memory."""
 
     kind = 134
+    layout = (
+        Table(
+            Number(4, "the number of segments", 0, _MAX_SEGMENTS),
+            Row(Choice(SegmentKind, "a segment's kind"), Text(), _U64, make=Segment),
+        ),
+    )
     segments: tuple[Segment, ...]
-
-    def body(self) -> bytes:
-        parts = [struct.pack(">I", len(self.segments))]
-        parts += [bytes([s.kind]) + text_field(s.name) + struct.pack(">Q", s.size) for s in self.segments]
-        return b"".join(parts)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        count = reader.limited(4, 0, _MAX_SEGMENTS, "the number of segments")
-        return cls(
-            tuple(
-                Segment(
-                    SegmentKind(reader.limited(1, 1, 4, "a segment's kind")), reader.text(), reader.number(8)
-                )
-                for _ in range(count)
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -368,14 +349,8 @@ class Bytes(Message):
     """A piece of memory, as asked for."""
 
     kind = 135
+    layout = (Raw(),)
     data: bytes
-
-    def body(self) -> bytes:
-        return self.data
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
 
 
 @dataclass(frozen=True)
@@ -383,18 +358,39 @@ class Error(Message):
     """An order was refused."""
 
     kind = 136
+    layout = (Choice(Code, "an error's code"),)
     code: Code
 
-    def body(self) -> bytes:
-        return bytes([self.code])
 
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(Code(reader.limited(1, 1, max(Code), "an error's code")))
+@dataclass(frozen=True)
+class Received(Message):
+    """The last 16 bytes of a stream: nobody has them while a part of it is still under way."""
+
+    kind = 137
+    layout = (Raw(TAG_BYTES),)
+    tail: bytes
 
 
-_REQUESTS = (Hello, Map, Stream, Fill, Ask, Chain, Stop, File, Start, Declare, Release, Bye, Dump)
-_ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error)
+@dataclass(frozen=True)
+class Tokens(Message):
+    """The shape of the key-value memory, and the token ids of slot 0, 1, …, each as far as it is written."""
+
+    kind = 138
+    layout = (
+        Row(*[Number(4, "a number of the cache's shape", 0, 1 << 24)] * 6, make=CacheShape),
+        Table(
+            Number(4, "the number of sequences", 0, 1 << 16), Numbers("the tokens of a sequence", _MAX_TOKENS)
+        ),
+    )
+    shape: CacheShape
+    sequences: tuple[tuple[int, ...], ...]
+
+
+_REQUESTS = (
+    Hello, Map, Stream, Fill, Ask, Chain, Stop, File, Start, Declare, Release, Bye, Dump, Freeze, Thaw,
+    Sequences,
+)  # fmt: skip
+_ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error, Received, Tokens)
 _BY_KIND: dict[int, type[Message]] = {message.kind: message for message in (*_REQUESTS, *_ANSWERS)}
 assert BLOCK_BYTES % _PAGE_BYTES == 0  # noqa: S101 - a constant of the format
 

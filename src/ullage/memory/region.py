@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ullage.errors import FaultError
 from ullage.memory.noise import BLOCK_BYTES
 
-CHAIN_BLOCK_BYTES = 64 * 1024
+CHAIN_BLOCK_BYTES = 4096
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mlock.argtypes = _LIBC.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
@@ -44,15 +44,21 @@ class Region(Protocol):
 
 
 class HostRegion:
-    """Anonymous memory on huge pages where the system has them, locked if it may be."""
+    """Anonymous memory on huge pages where the system has them, locked if it may be.
 
-    def __init__(self, size: int) -> None:
+    Addresses for `capacity` bytes are set aside, so that it can grow in place; pages come when it does.
+    """
+
+    def __init__(self, size: int, capacity: int = 0) -> None:
         if size % BLOCK_BYTES:
             raise ValueError("a region is a whole number of blocks")
-        self.size = self._capacity = size
+        self.size = size
+        self._capacity = max(size, capacity - capacity % BLOCK_BYTES)
         self.locked = False
         try:
-            self._map = mmap.mmap(-1, max(size, BLOCK_BYTES), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._map = mmap.mmap(
+                -1, max(self._capacity, BLOCK_BYTES), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            )
         except OSError as error:
             raise FaultError(f"{size >> 20} MiB cannot be mapped: {error.strerror}.") from error
         with contextlib.suppress(OSError):

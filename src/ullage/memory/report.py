@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ullage.claims import Claim, to_json
+from ullage.memory.cache_check import CacheFinding
 from ullage.memory.calibration import Calibration
 from ullage.memory.cycle import Cycle
 from ullage.memory.erasure import Erasure
+from ullage.memory.residency import Visit
 from ullage.memory.verifier import Held
 
 
@@ -24,7 +26,7 @@ def calibration_lines(found: Calibration) -> list[str]:
         f"AES-CTR, one core: {_rate(found.generator_rate)}",
         f"write, one core: {_rate(found.first_touch_rate)} first touch, {_rate(found.warm_write_rate)} warm",
         f"other store: {_rate(found.store_rate)}",
-        f"64-KiB block: {found.visit_seconds * 1e6:.3g} us in memory, "
+        f"4-KiB block: {found.visit_seconds * 1e6:.3g} us in memory, "
         f"{found.alternative_seconds * 1e6:.3g} us elsewhere",
     ]
 
@@ -92,9 +94,11 @@ def holding_lines(held: Held) -> list[str]:
     ]
     lines += [
         f"chain {number}: {chain.seconds * 1e3:.1f} of {found.deadline * 1e3:.1f} ms, "
-        f"{'late' if chain.late else 'in time'}, {'right' if chain.correct else 'WRONG'}"
+        f"{'late' if chain.late else 'in time'}, {'right' if chain.correct else 'WRONG'}, "
+        f"{chain.warning * 1e3:.1f} ms of warning, {chain.frozen * 1e3:.0f} ms of standing still"
         for number, chain in enumerate(found.chains)
     ]
+    lines += [_cache_line(chain.cache) for chain in found.chains[-1:] if chain.cache]
     lines += [
         f"dump of {finding.name}: {finding.matching} bytes as declared, {finding.foreign} others "
         f"({finding.zeros} zeros), {finding.foreign_entropy:.3f} bits a byte"
@@ -106,6 +110,23 @@ def holding_lines(held: Held) -> list[str]:
     return [*lines, *(f"  assumes: {line}" for line in held.claims[0].assumptions)]
 
 
+def _cache_line(found: CacheFinding) -> str:
+    return (
+        f"key-value memory: {found.written} bytes written, {found.outside} of {found.elements} elements "
+        f"outside the tolerance, which leaves {found.free_bits:.2f} bits an element; "
+        f"{found.counted} bytes counted"
+    )
+
+
+def _chain_record(chain: Visit) -> dict[str, object]:
+    return {
+        **vars(chain),
+        "challenged": {kind.name.lower(): size for kind, size in chain.challenged.items()},
+        "counted": {kind.name.lower(): size for kind, size in chain.counted.items()},
+        "cache": vars(chain.cache) if chain.cache else None,
+    }
+
+
 def holding_record(held: Held) -> dict[str, object]:
     """For `--json`."""
     found = held.holding
@@ -115,6 +136,7 @@ def holding_record(held: Held) -> dict[str, object]:
         "missing_visits": found.missing_visits,
         "missing": found.missing,
         "deadline": found.deadline,
-        "chains": [vars(chain) for chain in found.chains],
+        "missing_bytes": found.missing_bytes,
+        "chains": [_chain_record(chain) for chain in found.chains],
         "dump": [vars(finding) for finding in held.findings],
     }

@@ -5,72 +5,58 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from itertools import accumulate
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ullage.errors import IntegrityError, UsageError
 from ullage.memory import bounds
+from ullage.memory.ballast import Ballast
+from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
-from ullage.memory.expectation import Expectation, draw_questions
-from ullage.memory.keeper import WHOLE_MAP
+from ullage.memory.declared import BufferSource, DeclaredState, Source
+from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
     Chain,
     Declare,
     Done,
+    Freeze,
     Link,
-    Map,
-    Mapped,
-    Release,
     Segment,
     SegmentKind,
     Segments,
-    Stream,
+    Sequences,
+    Thaw,
+    Tokens,
     Welcome,
 )  # fmt: skip
-from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, TAG_BYTES, StreamNoise
+from ullage.memory.noise import TAG_BYTES
 from ullage.memory.region import CHAIN_BLOCK_BYTES, joined_size
+from ullage.memory.snapshot import dump
 from ullage.memory.wire import Connection
-from ullage.model.identity import ModelIdentity
 
 _NONCE = bytes(12)
-_FILL_SECONDS = 600.0
 _PATIENCE = 50
-
-
-class Source(Protocol):
-    """What the verifier expects at an offset of a segment."""
-
-    def read(self, offset: int, size: int) -> memoryview: ...
-
-
-class FileSource:
-    """A file of the declared model, zeros after its end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._data = path.read_bytes()
-
-    def read(self, offset: int, size: int) -> memoryview:
-        found = self._data[offset : offset + size]
-        return memoryview(found + bytes(size - len(found)))
+_FREEZE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class HoldPlan:
     """`visits` a chain; `rounds` chains at random times, of which `quorum` must be in time; `slack` over the
-    calibrated time of a visit; `pause` seconds between chains on average."""
+    calibrated time of a visit; `pause` seconds between chains on average. `budget` bytes are what weights,
+    key-value memory and ballast fill together: ballast follows what the others leave of it."""
 
-    visits: int = 16384
+    visits: int = 65536
     rounds: int = 20
     quorum: int = 3
     slack: float = 1.1
     pause: float = 0.0
     error: float = 1e-6
     allowance: float = 0.002
+    budget: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.quorum <= self.rounds <= 1000 or not 1 <= self.visits <= 1 << 24 or self.slack < 1:
@@ -81,24 +67,33 @@ class HoldPlan:
 
 @dataclass(frozen=True)
 class Visit:
-    """One chain as the verifier's clock saw it."""
+    """One chain as the verifier's clock saw it. `warning` seconds passed from the word to stand still until
+    it began; `frozen` until the server went on. By kind of segment: bytes challenged, and bytes counted."""
 
     seconds: float
     late: bool
     correct: bool
+    warning: float
+    frozen: float
+    challenged: dict[SegmentKind, int]
+    counted: dict[SegmentKind, int]
+    cache: CacheFinding | None = None
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What a session showed. `missing` is a share of the challenged bytes, in the quorum's best chain."""
+    """What a session showed. `missing` is a share of the challenged bytes, in the quorum's best chain; shares
+    by kind are those of the chain in time that counts least."""
 
     plan: HoldPlan
     welcome: Welcome
     segments: tuple[Segment, ...]
     challenged: dict[SegmentKind, int]
+    counted: dict[SegmentKind, int]
     deadline: float
     missing_visits: float
     missing: float
+    missing_bytes: float
     verdict: str
     chains: tuple[Visit, ...]
 
@@ -107,118 +102,166 @@ class Holding:
         return sum(self.challenged.values())
 
     @property
+    def counted_bytes(self) -> int:
+        return sum(self.counted.values())
+
+    @property
     def proven_bytes(self) -> float:
-        return self.challenged_bytes * (1 - self.missing)
-
-
-def fill_ballast(connection: Connection, size: int) -> StreamNoise | None:
-    """Fill `size` bytes of the agent's space 0 with noise whose key stays here.
-
-    For no ballast the space is given back to the system, and None comes back.
-    """
-    size -= size % BLOCK_BYTES
-    if not size:
-        connection.ask(Release(0, 0), Mapped, _FILL_SECONDS)
-        return None
-    key = secrets.token_bytes(SEED_BYTES)
-    connection.ask(Map(0, size), Mapped, _FILL_SECONDS)
-    connection.send(Stream(0, size))
-    # The tags of one round come with the expansion and are not used: chains ask instead.
-    Expectation(lambda: StreamNoise(key), draw_questions(size // BLOCK_BYTES, 1, 0)).run(connection.send_run)
-    connection.expect(Done, _FILL_SECONDS)
-    return StreamNoise(key)
-
-
-def declared_sources(
-    segments: Sequence[Segment], folder: Path, model: ModelIdentity, ballast: StreamNoise | None
-) -> list[Source]:
-    """What each segment has to hold.
-
-    Raises IntegrityError for weights that the declared model does not have, and for segments whose content
-    nobody can say.
-    """
-    names = {file.name for file in model.files}
-    sources: list[Source] = []
-    for segment in segments:
-        if segment.kind is SegmentKind.WEIGHTS and segment.name in names:
-            sources.append(FileSource(folder / segment.name))
-        elif segment.kind is SegmentKind.BALLAST and ballast is not None:
-            sources.append(ballast)
-        else:
-            raise IntegrityError(
-                f"The agent declares '{segment.name}', which is no part of the declared model."
-            )
-    return sources
+        return max(0.0, self.counted_bytes - self.missing_bytes)
 
 
 def expected_link(segments: Sequence[Segment], sources: Sequence[Source], asked: Chain) -> bytes:
     """The end of the chain over the joined segments, computed from what they should hold."""
-    starts, total = [], 0
-    for segment in segments:
-        starts.append(total)
-        total += joined_size(segment.size)
-    if total < (asked.first + asked.blocks) * asked.block_bytes:
+    starts = list(accumulate((joined_size(segment.size) for segment in segments), initial=0))
+    if starts.pop() < (asked.first + asked.blocks) * asked.block_bytes:
         raise UsageError("The chain asks for more than the segments hold.")
     link = asked.nonce
     for _ in range(asked.visits):
         offset = (asked.first + int.from_bytes(link, "big") % asked.blocks) * asked.block_bytes
-        index = max(number for number, start in enumerate(starts) if start <= offset)
+        index = bisect_right(starts, offset) - 1
         data = sources[index].read(offset - starts[index], asked.block_bytes)
         link = AESGCM(link).encrypt(_NONCE, b"", data)
     return link
 
 
+class Challenger:
+    """Challenges a greeted agent, and keeps its ballast at what the rest of the map leaves free."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        welcome: Welcome,
+        plan: HoldPlan,
+        calibration: Calibration,
+        declared: DeclaredState,
+    ) -> None:
+        self._connection = connection
+        self._welcome = welcome
+        self._plan = plan
+        self._calibration = calibration
+        self._declared = declared
+        self._ballast = Ballast(connection)
+        declared.noise = self._ballast.noise
+        self.deadline = plan.slack * plan.visits * calibration.visit_seconds + plan.allowance
+
+    def fit_ballast(self) -> None:
+        """Make the ballast what weights and key-value memory leave of the budget."""
+        segments = self._connection.ask(Declare(), Segments, 30).segments
+        others = sum(segment.size for segment in segments if segment.kind is not SegmentKind.BALLAST)
+        self._ballast.resize(self._plan.budget - others)
+        self._declared.ballast = self._ballast.size
+
+    def challenge(self) -> tuple[Visit | None, tuple[Segment, ...]]:
+        """One chain over the map as it is at that moment, and the map.
+
+        None when the server went on before all was read: that says nothing. Raises as `Connection.ask`, and
+        IntegrityError for a map that cannot be.
+        """
+        told = time.perf_counter()
+        segments = self._connection.ask(Freeze(_FREEZE_SECONDS), Segments, 2 * _FREEZE_SECONDS).segments
+        challenged = self._sizes(segments)
+        contents = self._declared.contents(segments)
+        nonce = secrets.token_bytes(TAG_BYTES)
+        blocks = sum(challenged.values()) // CHAIN_BLOCK_BYTES
+        asked = Chain(WHOLE_MAP, nonce, self._plan.visits, CHAIN_BLOCK_BYTES, 0, blocks)
+        began = time.perf_counter()
+        answer = self._connection.ask(asked, Link, _PATIENCE * self.deadline + 1)
+        seconds = time.perf_counter() - began
+        tokens, cached = self._read_cache(segments)
+        if not self._connection.ask(Thaw(), Done, 30).size:
+            return None, segments
+        frozen = time.perf_counter() - told
+        cache = self._check(tokens, cached)
+        sources = [one.source if one else BufferSource(cached[index]) for index, one in enumerate(contents)]
+        counted = dict.fromkeys(challenged, 0)
+        for segment, content in zip(segments, contents, strict=True):
+            counted[segment.kind] += content.counted if content else 0
+        if cache:
+            counted[SegmentKind.KV_CACHE] = cache.counted
+        correct = answer.value == expected_link(segments, sources, asked)
+        correct = correct and (cache is None or cache.is_declared)
+        late = seconds > self.deadline
+        visit = Visit(seconds, late, correct, began - told, frozen, challenged, counted, cache)
+        return visit, segments
+
+    def _sizes(self, segments: Sequence[Segment]) -> dict[SegmentKind, int]:
+        sizes: dict[SegmentKind, int] = {}
+        for segment in segments:
+            sizes[segment.kind] = sizes.get(segment.kind, 0) + joined_size(segment.size)
+        if not sum(sizes.values()) or sum(sizes.values()) > self._welcome.machine_bytes:
+            raise IntegrityError(
+                "The agent declares nothing that can be challenged, or more than its machine has."
+            )
+        return sizes
+
+    def _read_cache(self, segments: Sequence[Segment]) -> tuple[Tokens | None, dict[int, memoryview]]:
+        """What the key-value memory holds, by number of segment, while it stands still."""
+        numbers = [index for index, one in enumerate(segments) if one.kind is SegmentKind.KV_CACHE]
+        if not numbers:
+            return None, {}
+        tokens = self._connection.ask(Sequences(), Tokens, 30)
+        check_shape(tokens.shape, [segments[index].size for index in numbers], tokens.sequences)
+        read = {
+            index: memoryview(b"".join(dump(self._connection, FIRST_SEGMENT + index, segments[index].size)))
+            for index in numbers
+        }
+        return tokens, read
+
+    def _check(self, tokens: Tokens | None, cached: dict[int, memoryview]) -> CacheFinding | None:
+        recompute = self._declared.recompute
+        if tokens is None or recompute is None:
+            return None
+        return check_cache(tokens.shape, list(cached.values()), tokens.sequences, recompute)
+
+
 def hold(
     connection: Connection, welcome: Welcome, plan: HoldPlan, calibration: Calibration,
-    sources_of: Callable[[Sequence[Segment]], list[Source]],
+    declared: DeclaredState,
 ) -> Holding:  # fmt: skip
-    """Challenge a greeted agent. Raises as `Connection.ask`, and IntegrityError for a map that cannot be."""
-    segments = connection.ask(Declare(), Segments, 30).segments
-    sources = sources_of(segments)
-    challenged: dict[SegmentKind, int] = {}
-    for segment in segments:
-        challenged[segment.kind] = challenged.get(segment.kind, 0) + joined_size(segment.size)
-    blocks = sum(challenged.values()) // CHAIN_BLOCK_BYTES
-    if not blocks or sum(challenged.values()) > welcome.machine_bytes:
-        raise IntegrityError(
-            "The agent declares nothing that can be challenged, or more than its machine has."
-        )
-    deadline = plan.slack * plan.visits * calibration.visit_seconds + plan.allowance
+    """Fill the ballast, then challenge a greeted agent until a quorum is in time, an answer is wrong, or the
+    rounds are used up. Raises as `Challenger.challenge`."""
+    challenger = Challenger(connection, welcome, plan, calibration, declared)
     chains: list[Visit] = []
+    segments: tuple[Segment, ...] = ()
     for _ in range(plan.rounds):
+        challenger.fit_ballast()
         time.sleep(random.SystemRandom().expovariate(1 / plan.pause) if plan.pause else 0)
-        nonce = secrets.token_bytes(TAG_BYTES)
-        asked = Chain(WHOLE_MAP, nonce, plan.visits, CHAIN_BLOCK_BYTES, 0, blocks)
-        began = time.perf_counter()
-        answer = connection.ask(asked, Link, _PATIENCE * deadline + 1)
-        seconds = time.perf_counter() - began
-        correct = answer.value == expected_link(segments, sources, asked)
-        chains.append(Visit(seconds, seconds > deadline, correct))
-        if not correct or sum(not chain.late for chain in chains) >= plan.quorum:
+        visit, segments = challenger.challenge()
+        if visit is None:
+            continue
+        chains.append(visit)
+        if not visit.correct or sum(not chain.late for chain in chains) >= plan.quorum:
             break
-    gone, missing, verdict = judge_chains(plan, calibration, deadline, chains)
-    return Holding(
-        plan, welcome, segments, challenged, deadline, gone, missing, verdict, tuple(chains)
-    )  # fmt: skip
+    return judge_chains(plan, calibration, welcome, segments, chains, deadline=challenger.deadline)
 
 
 def judge_chains(
-    plan: HoldPlan, calibration: Calibration, deadline: float, chains: Sequence[Visit]
-) -> tuple[float, float, str]:
-    """(share of visits that can have gone elsewhere, missing share, verdict); no I/O.
+    plan: HoldPlan, calibration: Calibration, welcome: Welcome, segments: Sequence[Segment],
+    chains: Sequence[Visit], *, deadline: float,
+) -> Holding:  # fmt: skip
+    """What chains over `segments` prove; no I/O.
 
     Late chains only weaken the claim, a wrong one is an accusation. The bound is at the deadline: it was
-    fixed before the visits were drawn.
+    fixed before the visits were drawn. In the time of the warning a prover may have fetched what was missing
+    from the fastest other store, so that much is charged as well.
     """
-    if any(not chain.correct for chain in chains):
-        return 1.0, 1.0, "fail"
-    if sum(not chain.late for chain in chains) < plan.quorum:
-        return 1.0, 1.0, "cannot-tell"
-    gone = bounds.missing_visits(
-        deadline, plan.visits, calibration.fastest_visit_seconds, calibration.alternative_seconds
-    )
-    # Visits are drawn with replacement: a sample that is never the whole.
-    missing = bounds.missing_share(
-        gone, plan.visits, plan.visits + 1, plan.rounds, plan.quorum, error=plan.error
-    )
-    return gone, missing, "pass"
+    in_time = [chain for chain in chains if not chain.late]
+    least = min(in_time, key=lambda chain: sum(chain.counted.values()), default=None)
+    challenged, counted = (least.challenged, least.counted) if least else ({}, {})
+    gone, missing, absent = 1.0, 1.0, float(sum(challenged.values()))
+    verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
+    if verdict != "fail" and len(in_time) >= plan.quorum:
+        verdict = "pass"
+        gone = bounds.missing_visits(
+            deadline, plan.visits, calibration.fastest_visit_seconds, calibration.alternative_seconds
+        )
+        # Visits are drawn with replacement: a sample that is never the whole.
+        missing = bounds.missing_share(
+            gone, plan.visits, plan.visits + 1, plan.rounds, plan.quorum, error=plan.error
+        )
+        warning = max(chain.warning for chain in in_time)
+        absent = missing * absent + warning * calibration.store_rate
+    return Holding(
+        plan, welcome, tuple(segments), challenged, counted, deadline, gone, missing, absent, verdict,
+        tuple(chains),
+    )  # fmt: skip

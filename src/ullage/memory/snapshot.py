@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ullage.errors import MalformedError
+from ullage.memory.declared import Source
+from ullage.memory.density import byte_entropy
 from ullage.memory.keeper import FIRST_SEGMENT
 from ullage.memory.messages import Bytes, Dump, Segment
-from ullage.memory.residency import Source
 from ullage.memory.wire import Connection
 
 _PIECE_BYTES = 1 << 20
@@ -30,12 +31,6 @@ class Finding:
     """Foreign bytes that are zero: empty rather than hidden."""
 
 
-def byte_entropy(counts: Sequence[int]) -> float:
-    """Empirical entropy of a byte histogram in bits a byte; 0 for an empty one."""
-    total = sum(counts)
-    return -sum(count / total * math.log2(count / total) for count in counts if count) if total else 0.0
-
-
 def compare(name: str, size: int, found: Iterator[memoryview], declared: Source) -> Finding:
     """Compare the pieces of a segment, in order, with what it should hold."""
     at = matching = zeros = 0
@@ -51,18 +46,22 @@ def compare(name: str, size: int, found: Iterator[memoryview], declared: Source)
     return Finding(name, size, matching, size - matching, byte_entropy(histogram.tolist()), zeros)
 
 
-def snapshot(connection: Connection, segments: Sequence[Segment], sources: Sequence[Source]) -> list[Finding]:
-    """Dump every declared segment through the agent and compare. The dump is the prover's word: what stands
-    behind it is that the same bytes answer timed chains."""
-    findings = []
-    for index, (segment, source) in enumerate(zip(segments, sources, strict=True)):
-        space = 0 if segment.name == "ballast" else FIRST_SEGMENT + index
-        pieces = _dump(connection, space, segment.size)
-        findings.append(compare(segment.name, segment.size, pieces, source))
-    return findings
+def snapshot(connection: Connection, parts: Sequence[tuple[int, Segment, Source]]) -> list[Finding]:
+    """Dump segments, each with its number in the map, through the agent and compare.
+
+    The dump is the prover's word: what stands behind it is that the same bytes answer timed chains.
+    """
+    return [
+        compare(segment.name, segment.size, dump(connection, FIRST_SEGMENT + index, segment.size), source)
+        for index, segment, source in parts
+    ]
 
 
-def _dump(connection: Connection, space: int, size: int) -> Iterator[memoryview]:
+def dump(connection: Connection, space: int, size: int) -> Iterator[memoryview]:
+    """All of a space, piece by piece. Raises as `Connection.ask`, MalformedError for a piece too short."""
     for offset in range(0, size, _PIECE_BYTES):
         asked = Dump(space, offset, min(_PIECE_BYTES, size - offset))
-        yield memoryview(connection.ask(asked, Bytes, _DUMP_SECONDS).data)
+        data = connection.ask(asked, Bytes, _DUMP_SECONDS).data
+        if len(data) != asked.size:
+            raise MalformedError(f"A dump of {asked.size} bytes came back with {len(data)}.")
+        yield memoryview(data)

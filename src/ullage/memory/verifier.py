@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ullage.claims import Claim, Window
 from ullage.errors import UllageError
+from ullage.memory.cache_check import Recompute
 from ullage.memory.calibration import Calibration
 from ullage.memory.claims import erasure_claims, holding_claims
+from ullage.memory.declared import DeclaredState
 from ullage.memory.erasure import Erasure, Plan, erase, greet
-from ullage.memory.messages import Bye, Segment
-from ullage.memory.residency import Holding, HoldPlan, Source, declared_sources, fill_ballast, hold
+from ullage.memory.messages import Bye, Declare, Segments
+from ullage.memory.residency import Holding, HoldPlan, hold
 from ullage.memory.snapshot import Finding, snapshot
 from ullage.memory.wire import Connection, address_of
 from ullage.model.identity import identify
@@ -31,12 +32,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Declared:
-    """What the machine is to hold: a model's folder, and `ballast` bytes of noise. `machine` is the total as
-    declared or inspected, None for the agent's word."""
+    """What the machine is to hold: a model's folder, and noise where that leaves room. `machine` is the total
+    as declared or inspected, None for the agent's word. `recompute` as in `DeclaredState`."""
 
     folder: Path
-    ballast: int
     machine: int | None
+    recompute: Recompute | None = None
 
 
 def run_hold(
@@ -48,23 +49,33 @@ def run_hold(
     inputs: dict[str, str],
     dump: bool,
 ) -> Held:
-    """Fill the ballast, then challenge the map. Raises as `hold`."""
+    """Fill the ballast, then challenge the map. `dump` takes a snapshot as well. Raises as `hold`."""
     began = time.time_ns()
     model = identify(declared.folder)
     with Connection.open(*address_of(agent)) as connection:
         welcome = greet(connection)
-        noise = fill_ballast(connection, declared.ballast)
-
-        def sources(segments: Sequence[Segment]) -> list[Source]:
-            return declared_sources(segments, declared.folder, model, noise)
-
-        found = hold(connection, welcome, plan, calibration, sources)
-        findings = snapshot(connection, found.segments, sources(found.segments)) if dump else []
+        state = DeclaredState(declared.folder, model, declared.recompute)
+        found = hold(connection, welcome, plan, calibration, state)
+        findings = _snapshot(connection, state) if dump else []
         with suppress(UllageError):
             connection.send(Bye())
     window = Window(start=str(began), end=str(time.time_ns()))
     claims = holding_claims(found, declared.machine, window, {**inputs, "model": model.digest})
     return Held(found, tuple(findings), claims)
+
+
+def _snapshot(connection: Connection, state: DeclaredState) -> list[Finding]:
+    """All that stands still: weights and ballast. Key-value memory was read and checked with each chain."""
+    segments = connection.ask(Declare(), Segments, 30).segments
+    contents = state.contents(segments)
+    return snapshot(
+        connection,
+        [
+            (index, segment, content.source)
+            for index, (segment, content) in enumerate(zip(segments, contents, strict=True))
+            if content
+        ],
+    )
 
 
 def run_erasure(

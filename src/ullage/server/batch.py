@@ -58,6 +58,11 @@ class ModelBatch:
         self._cache.release(slot)
 
     @property
+    def cache(self) -> SlotCache:
+        """The key-value memory; slot i is row i."""
+        return self._cache
+
+    @property
     def rows(self) -> int:
         return len(self._cache.lengths)
 

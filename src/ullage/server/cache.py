@@ -134,6 +134,12 @@ class SlotCache(Cache):  # type: ignore[misc]
             values[slot] = values[last]
             values.pop()
 
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Keys, then values, of layer after layer, `(slots, heads, capacity, D)` each; none before the first
+        row."""
+        layers = [layer for layer in self.layers if layer.is_initialized]
+        return tuple(states for layer in layers for states in (layer.keys, layer.values))
+
     def _reserve(self, length: int) -> None:
         shared = self._shared
         if length <= shared.capacity:

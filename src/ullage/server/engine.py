@@ -21,6 +21,7 @@ from ullage.errors import FaultError, UllageError
 from ullage.model.tokenizer import ModelTokenizer
 from ullage.sampling.transcript import Transcript
 from ullage.server.batch import ModelBatch
+from ullage.server.cache import SlotCache
 from ullage.server.chooser import TokenChooser
 from ullage.server.rows import Failure, Limits, Output, Row, TokenLogprobs
 from ullage.server.threads import ThreadTuner
@@ -74,6 +75,8 @@ class Engine:
         self._stopping = False
         self._paused = False
         self._parked = False  # paused, and no row is left in the batch
+        self._frozen_until: float | None = None  # time.monotonic() at which a freeze ends by itself
+        self._frozen = False
         self._closed: str | None = None  # why nothing may be submitted while paused
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -133,6 +136,36 @@ class Engine:
                 raise FaultError(f"Requests in flight did not end within {timeout:.0f} seconds.")
             self._batch = None
 
+    def freeze(self, seconds: float) -> None:
+        """Hold everything still between two steps, until `thaw` or for `seconds`.
+
+        Raises FaultError when a step takes longer than that.
+        """
+        with self._wake:
+            self._frozen_until = time.monotonic() + seconds
+            self._wake.notify_all()
+            if not self._wake.wait_for(lambda: self._frozen or self._stopping, seconds):
+                self._frozen_until = None
+                raise FaultError(f"A step of the model did not end within {seconds:.0f} seconds.")
+
+    def thaw(self) -> bool:
+        """Go on; whether it was still frozen. Idempotent."""
+        with self._wake:
+            was, self._frozen_until = self._frozen and self._frozen_until is not None, None
+            self._wake.notify_all()
+            return was
+
+    def rows_in_memory(self) -> tuple[SlotCache | None, list[list[int]]]:
+        """While frozen or paused: the key-value memory, and the tokens that each of its slots stands for."""
+        batch = self._batch
+        if batch is None:
+            return None, []
+        rows = [ticket.row for ticket in self._active]
+        lengths = batch.cache.lengths
+        return batch.cache, [
+            [*row.prompt_ids, *row.output_ids][:length] for row, length in zip(rows, lengths, strict=True)
+        ]
+
     def close_queue(self, why: str) -> None:
         """While paused: fail what waits, and refuse new rows with this sentence until `resume`."""
         with self._wake:
@@ -167,9 +200,20 @@ class Engine:
     def _await_work(self) -> bool:
         with self._wake:
             self._wake.wait_for(self._has_work)
+            while self._frozen_until is not None and not self._stopping:
+                self._sit_frozen(self._frozen_until - time.monotonic())
+                self._wake.wait_for(self._has_work)
             return not self._stopping
 
+    def _sit_frozen(self, seconds: float) -> None:
+        self._frozen = True
+        self._wake.notify_all()
+        self._wake.wait_for(lambda: self._frozen_until is None or self._stopping, max(0.0, seconds))
+        self._frozen, self._frozen_until = False, None
+
     def _has_work(self) -> bool:
+        if self._frozen_until is not None:
+            return True
         self._parked = self._paused and not self._active
         if self._parked:
             self._wake.notify_all()

@@ -12,6 +12,7 @@ import gc
 import json
 import mmap
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,6 +44,32 @@ class FileBuffer:
 
     def read(self, offset: int, size: int) -> memoryview:
         return self._view[offset : offset + size]
+
+
+class TensorBuffer:
+    """A tensor's memory by name."""
+
+    def __init__(self, name: str, tensor: torch.Tensor) -> None:
+        self.name = name
+        self._view = tensor.detach().reshape(-1).view(torch.uint8).numpy().data
+        self.size = len(self._view)
+
+    def read(self, offset: int, size: int) -> memoryview:
+        return self._view[offset : offset + size]
+
+
+class CacheBuffers:
+    """Key-value memory, layer by layer keys then values, with its shape `(layers, slots, heads, capacity,
+    width, bytes an element)` and the tokens of each slot."""
+
+    def __init__(self, tensors: Sequence[torch.Tensor], tokens: Sequence[Sequence[int]]) -> None:
+        slots, heads, capacity, width = tensors[0].shape
+        self.shape = (len(tensors) // 2, slots, heads, capacity, width, tensors[0].element_size())
+        self.pieces = tuple(
+            TensorBuffer(f"kv/{index // 2}/{'keys' if index % 2 == 0 else 'values'}", tensor)
+            for index, tensor in enumerate(tensors)
+        )
+        self.tokens = tokens
 
 
 class Maintenance:
@@ -94,6 +121,20 @@ class Maintenance:
         self._engine.close_queue(
             "This server's memory was erased and the verifier has gone; it serves again when one reloads it."
         )
+
+    def freeze(self, seconds: float) -> None:
+        """Hold the engine between two steps. Raises FaultError."""
+        self._engine.freeze(seconds)
+
+    def thaw(self) -> bool:
+        """Let it go on; whether it was still frozen."""
+        return self._engine.thaw()
+
+    def cache(self) -> CacheBuffers | None:
+        """The key-value memory as it is; None without one. It only stands still while frozen."""
+        cache, rows = self._engine.rows_in_memory()
+        tensors = cache.tensors() if cache else ()
+        return CacheBuffers(tensors, rows) if tensors else None
 
     def weights(self) -> tuple[FileBuffer, ...]:
         """The buffers that hold weights, in order of name."""

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ullage.memory.agent import Agent
-from ullage.memory.erasure import MODES, Mode
+from ullage.memory.agent import Agent, Host
+from ullage.memory.erasure import MODES
 from ullage.memory.inventory import Inventory
 from ullage.memory.keeper import Keeper
+from ullage.memory.messages import NO_CACHE, CacheShape, Segment
 from ullage.memory.noise import BLOCK_BYTES, CellNoise
+from ullage.memory.region import Region
+
+HOLD = "hold"
+"""The mode in which a cheat answers chains over noise, as one that serves would."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,14 @@ class MemoryCheat:
     summary: str
     build: Callable[[Setting], Agent]
     allowed_by: str | None = None
-    modes: tuple[Mode, ...] = MODES
+    modes: tuple[str, ...] = MODES
+    """Of `stream`, `rate-gap` and `hold`."""
     machine_bytes: Callable[[Setting], int] | None = None
     """The machine as declared or inspected; None: the region is the machine."""
     withholds: Callable[[Setting], float] = lambda setting: setting.share
+
+
+ALL_MODES = (*MODES, HOLD)
 
 
 class MissingBlocksKeeper(Keeper):
@@ -86,10 +95,11 @@ class MissingBlocksKeeper(Keeper):
         self.noise = lambda: CellNoise(seed, kappa)
         self._drop(space)
 
-    def receive(self, space: int, size: int, take: Callable[[memoryview], None]) -> None:
-        super().receive(space, size, take)
+    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
+        tail = super().receive(space, offset, size, take)
         self.noise = None
         self._drop(space)
+        return tail
 
     def _drop(self, space: int) -> None:
         self.forget()
@@ -122,7 +132,36 @@ def plain_inventory(size: int) -> Callable[[], Inventory]:
     return lambda: Inventory(size, "the cheat's word", size, ())
 
 
-def agent_of(keeper: Keeper, machine_bytes: int | None = None) -> Agent:
+def agent_of(keeper: Keeper, machine_bytes: int | None = None, host: Host | None = None) -> Agent:
     """An agent that looks honest from outside."""
     size = keeper.limits[0]
-    return Agent(keeper, plain_inventory(machine_bytes or size))
+    return Agent(keeper, plain_inventory(machine_bytes or size), host)
+
+
+class StillHost:
+    """A server that only stands still: for maps that lie."""
+
+    def stop(self, seconds: float) -> None:
+        """Nothing runs."""
+
+    def begin_file(self, name: str, size: int) -> memoryview:
+        """Room that nobody keeps."""
+        return memoryview(bytearray(size))
+
+    def start(self) -> None:
+        """As `stop`."""
+
+    def abandon(self) -> None:
+        """As `stop`."""
+
+    def freeze(self, seconds: float) -> None:
+        """As `stop`."""
+
+    def thaw(self) -> bool:
+        return True
+
+    def segments(self) -> tuple[tuple[Segment, Region], ...]:
+        return ()
+
+    def sequences(self) -> tuple[CacheShape, tuple[tuple[int, ...], ...]]:
+        return NO_CACHE, ()

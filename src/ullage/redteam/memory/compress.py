@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, Setting, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 
 class _Compress(MissingBlocksKeeper):
@@ -38,4 +38,5 @@ COMPRESS = MemoryCheat(
     "compresses a share into half its room",
     lambda setting: agent_of(_Compress(setting)),
     withholds=lambda setting: setting.share / 2,
+    modes=ALL_MODES,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
 
 class _Concentrated(MissingBlocksKeeper):
@@ -13,4 +13,5 @@ CONCENTRATED = MemoryCheat(
     "concentrated-gap",
     "keeps one contiguous share and rebuilds it when asked",
     lambda setting: agent_of(_Concentrated(setting)),
+    modes=ALL_MODES,
 )

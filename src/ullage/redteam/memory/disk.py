@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, Setting, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 
 class _Disk(MissingBlocksKeeper):
@@ -46,4 +46,5 @@ DISK = MemoryCheat(
     "disk",
     "keeps a share's noise in a file and reads it when asked",
     lambda setting: agent_of(_Disk(setting)),
+    modes=ALL_MODES,
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
 SPREAD = MemoryCheat(
     "drop",
     "keeps a share of the blocks, spread over the region, and rebuilds them when asked",
     lambda setting: agent_of(MissingBlocksKeeper(setting)),
+    modes=ALL_MODES,
 )

@@ -8,7 +8,20 @@ from collections.abc import Callable
 from ullage.errors import UsageError
 from ullage.memory.agent import Agent
 from ullage.memory.keeper import pieces
-from ullage.memory.messages import Ask, Bytes, Done, Dump, Fill, Hello, Map, Mapped, Stream, Tags, Welcome
+from ullage.memory.messages import (
+    Ask,
+    Bytes,
+    Done,
+    Dump,
+    Fill,
+    Hello,
+    Map,
+    Mapped,
+    Received,
+    Stream,
+    Tags,
+    Welcome,
+)  # fmt: skip
 from ullage.memory.noise import BLOCK_BYTES, Question
 from ullage.memory.wire import Connection, address_of
 from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, Setting, agent_of
@@ -40,16 +53,17 @@ class _Helped(MissingBlocksKeeper):
         self._helper.ask(Fill(space, size, seed, kappa), Done, _WAIT)
         super().fill(space, size, seed, kappa)
 
-    def receive(self, space: int, size: int, take: Callable[[memoryview], None]) -> None:
+    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
         self._prepare(space, size)
-        self._helper.send(Stream(space, size))
+        self._helper.send(Stream(space, offset, size))
 
         def both(buffer: memoryview) -> None:
             take(buffer)
             self._helper.send_run(buffer)
 
-        super().receive(space, size, both)
-        self._helper.expect(Done, _WAIT)
+        tail = super().receive(space, offset, size, both)
+        self._helper.expect(Received, _WAIT)
+        return tail
 
     def answer(self, space: int, question: Question) -> list[bytes]:
         blocks = sorted(self.missing & set(question.blocks or range(question.region_blocks)))

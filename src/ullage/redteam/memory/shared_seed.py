@@ -18,10 +18,11 @@ class _SharedSeed(MissingBlocksKeeper):
 
     _stream: StreamNoise | None = None
 
-    def receive(self, space: int, size: int, take: Callable[[memoryview], None]) -> None:
-        super().receive(space, size, take)
+    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
+        tail = super().receive(space, offset, size, take)
         sample = bytes(self.region(space).read(0, 64))
         self._stream = next((StreamNoise(key) for key in _candidates() if _fits(key, sample)), None)
+        return tail
 
     def replace(self, block: int) -> memoryview:
         if self._stream and self.noise is None:

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ullage.claims import Bound, Claim, Evidence, Trust
-from ullage.errors import FaultError
+from ullage.errors import FaultError, IntegrityError
 from ullage.memory.calibration import Calibration
-from ullage.memory.erasure import Mode, Plan
+from ullage.memory.erasure import MODES, Plan
 from ullage.memory.messages import Code
-from ullage.memory.verifier import run_erasure
+from ullage.memory.residency import HoldPlan
+from ullage.memory.verifier import Declared, run_erasure, run_hold
 from ullage.memory.wire import AgentRefusedError
-from ullage.redteam.memory.cheat import MemoryCheat, Setting
+from ullage.model.builtin import builtin_path
+from ullage.redteam.memory.cheat import HOLD, MemoryCheat, Setting
 from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SHARE = 0.25
+HOLD_VISITS = 16384
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,28 @@ def run_suite(
     return rows
 
 
-def _play(cheat: MemoryCheat, mode: Mode, setting: Setting, runs: int, calibration: Calibration) -> Row:
+def _challenge(address: str, mode: str, setting: Setting, machine: int | None, rates: Calibration) -> float:
+    """What a verifier claims of the agent there; 0 for one that it turns away."""
+    try:
+        if mode == HOLD:
+            plan = HoldPlan(visits=HOLD_VISITS, budget=setting.size)
+            declared = Declared(builtin_path(), machine)
+            claims = run_hold(address, plan, rates, declared, inputs={}, dump=False).claims
+        else:
+            erase_mode = next(known for known in MODES if known == mode)
+            claims = run_erasure(address, Plan(erase_mode, setting.size), rates, machine, {})[1]
+    except AgentRefusedError as error:
+        if error.code is Code.BUSY:
+            raise  # nothing was asked: that is no catch
+        return 0.0
+    except IntegrityError:
+        return 0.0
+    return claims[0].value or 0.0
+
+
+def _play(cheat: MemoryCheat, mode: str, setting: Setting, runs: int, calibration: Calibration) -> Row:
     machine = cheat.machine_bytes(setting) if cheat.machine_bytes else None
     truth = 1 - cheat.withholds(setting)
-    plan = Plan(mode, setting.size)
     caught, highest, expected = 0, 0.0, 1.0
     arguments = [
         "redteam", "memory-agent", cheat.name, "--listen", "127.0.0.1:0",
@@ -122,13 +143,7 @@ def _play(cheat: MemoryCheat, mode: Mode, setting: Setting, runs: int, calibrati
     ]  # fmt: skip
     with agent_process(*arguments) as address:
         for _ in range(runs):
-            try:
-                _, claims = run_erasure(address, plan, calibration, machine, {})
-                claimed = claims[0].value or 0.0
-            except AgentRefusedError as error:
-                if error.code is Code.BUSY:
-                    raise  # nothing was asked: that is no catch
-                claimed = 0.0
+            claimed = _challenge(address, mode, setting, machine, calibration)
             highest = max(highest, claimed)
             caught += claimed <= truth
     if cheat.allowed_by:

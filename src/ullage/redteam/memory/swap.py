@@ -6,7 +6,7 @@ import mmap
 import os
 
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, Setting, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 _MADV_PAGEOUT = 21
 
@@ -38,4 +38,9 @@ class _Swap(MissingBlocksKeeper):
         return memoryview(found)
 
 
-SWAP = MemoryCheat("swap", "has the kernel page a share out", lambda setting: agent_of(_Swap(setting)))
+SWAP = MemoryCheat(
+    "swap",
+    "has the kernel page a share out",
+    lambda setting: agent_of(_Swap(setting)),
+    modes=ALL_MODES,
+)

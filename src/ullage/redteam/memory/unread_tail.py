@@ -1,0 +1,40 @@
+"""Says that the noise has arrived while its end still lies in the verifier's send buffer, and reads it there
+when it is asked: memory of somebody else's, in no account."""
+
+from __future__ import annotations
+
+from ullage.memory.agent import Agent
+from ullage.memory.fields import Message
+from ullage.memory.keeper import Keeper
+from ullage.memory.messages import Received, Stream
+from ullage.memory.wire import Connection
+from ullage.redteam.memory.cheat import MemoryCheat, Setting, plain_inventory
+
+# What a kernel keeps for a connection by default.
+_UNREAD_BYTES = 4 << 20
+
+
+class _UnreadTail(Agent):
+    """The receipt is the end of what it has not read, so it sends another."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._noise = Keeper((setting.size,), (), setting.threads)
+        super().__init__(self._noise, plain_inventory(setting.size))
+
+    def handle(self, message: Message, connection: Connection) -> bool:
+        if not isinstance(message, Stream):
+            return super().handle(message, connection)
+        read = message.size - _UNREAD_BYTES
+        self._noise.receive(message.space, 0, read, connection.receive_run)
+        connection.send(Received(bytes(16)))
+        self._noise.receive(message.space, read, _UNREAD_BYTES, connection.receive_run)
+        return True
+
+
+UNREAD_TAIL = MemoryCheat(
+    "unread-tail",
+    "leaves the end of the stream in the verifier's send buffer until the question",
+    _UnreadTail,
+    modes=("stream",),
+    withholds=lambda setting: _UNREAD_BYTES / setting.size,
+)
