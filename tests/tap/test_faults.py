@@ -3,7 +3,9 @@ load."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 import random
 import resource
 import shutil
@@ -17,7 +19,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.tap.scripted_upstream import ScriptedUpstream
+from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, greet, text_ids
+from tests.tap.small_tokenizer import small_tokenizer
 from tests.tap.tap_process import TapProcess
 
 _SHIM = r"""
@@ -80,6 +83,50 @@ def test_a_disk_that_fills_and_is_freed(tmp_path: Path) -> None:
         tap.assert_sound()
         counters = [record.counter for record in tap.records()]
         assert counters == list(range(len(counters)))
+
+
+@pytest.mark.parametrize("pace", [{}, {"slot": 0.05, "tokens": 1}])
+def test_no_event_leaves_that_the_log_cannot_hold(tmp_path: Path, pace: dict[str, float]) -> None:
+    """The disk is full before the second event: its text must not be seen, not even once."""
+    go_on = threading.Event()
+
+    async def in_two(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.event(text_ids("first"))
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        await exchange.event(text_ids("second"))  # and more to come: this is not the end's own part
+        await exchange.until_closed()
+
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=pace) as tap:
+        assert tap.process is not None
+        process = tap.process.pid
+        upstream.behaviour = in_two
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+        def fill() -> None:
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (0, hard))
+            go_on.set()
+
+        timer = threading.Timer(1.0, fill)
+        timer.start()
+        body = {"prompt": "a", "stream": True}
+        seen = httpx.post(f"{tap.url}/v1/completions", json=body, timeout=20).text
+        timer.join()
+        known = text_ids("first")[: -1 if pace else None]  # in slots the last token waits for the next
+        assert _text_of(seen) == small_tokenizer().decode(known)
+        assert "log_unavailable" in seen
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (hard, hard))
+        upstream.behaviour = greet
+        _until(tap, 200)
+        assert tap.stop()[0] == 0
+        tap.assert_sound()
+
+
+def _text_of(stream: str) -> str:
+    events = [line.removeprefix("data: ") for line in stream.split("\n\n") if line.startswith("data: {")]
+    whole = [json.loads(event) for event in events if event.endswith("}")]
+    return "".join(event["choices"][0]["text"] for event in whole if event.get("choices"))
 
 
 def test_a_log_that_vanishes(tmp_path: Path) -> None:

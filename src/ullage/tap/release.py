@@ -184,12 +184,15 @@ class Releaser:
 
         A full group may be the last one, which carries the end: so one token more is waited for.
         """
-        while not await _all_ended(tasks, wake):
-            if all(
+        ended = False
+        while not ended:
+            # Looked at before anything is waited for: one event may have brought several groups.
+            if not all(task.done() for task in tasks) and all(
                 len(choice.pending) > tokens or choice.transcript.finish_reason is not None
                 for choice in reply.choices
             ):
                 return False
+            ended = await _all_ended(tasks, wake)
         return True
 
     def _start_pulls(self, reply: Reply, wake: asyncio.Event) -> list[asyncio.Task[None]]:
