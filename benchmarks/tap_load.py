@@ -150,7 +150,7 @@ def _tap(processes: _Processes, folder: Path, upstream: str, taps: int = 1) -> t
 
 def _records(folder: Path) -> dict[str, Any]:
     key = load_verifier(folder / "keys" / "log.pub")
-    found = [LogReader.open(log, key).verify() for log in sorted(folder.glob("log.*"))]
+    found = [LogReader.open(log, key).verify() for log in sorted(folder.glob("log*"))]
     verdicts = {one.verdict for one in found}
     return {
         "verdict": verdicts.pop() if len(verdicts) == 1 else sorted(verdicts),
