@@ -24,42 +24,14 @@ _RELEASES = {
     "1 decimal": Release(1), "whole nats": Release(0),
 }  # fmt: skip
 _TOP = 20
-_BEGINNINGS = [
-    "re",
-    "in",
-    "un",
-    "out",
-    "over",
-    "under",
-    "fore",
-    "back",
-    "side",
-    "land",
-    "sea",
-    "high",
-    "low",
-    "rain",
-    "snow",
-    "wind",
-]
-_ENDS = [
-    "gain",
-    "side",
-    "land",
-    "fall",
-    "way",
-    "work",
-    "turn",
-    "set",
-    "mark",
-    "line",
-    "light",
-    "stand",
-    "hold",
-    "play",
-    "ward",
-    "time",
-]
+_BEGINNINGS = (
+    "re", "in", "un", "out", "over", "under", "fore", "back", "side", "land", "sea", "high", "low", "rain",
+    "snow", "wind",
+)  # fmt: skip
+_ENDS = (
+    "gain", "side", "land", "fall", "way", "work", "turn", "set", "mark", "line", "light", "stand", "hold",
+    "play", "ward", "time",
+)  # fmt: skip
 
 
 def main() -> None:
