@@ -13,7 +13,6 @@ import argparse
 import math
 import random
 import re
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -27,10 +26,7 @@ from monitor_text import checkouts, evaluation, is_shaped
 from ullage.monitor.base64_kinds import KINDS
 from ullage.monitor.scanner import scan
 from ullage.monitor.stream import scan_stream
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from tests.monitor import payloads as made
+from ullage.redteam.encoded import payloads as made
 
 Maker = Callable[[random.Random], str]
 
@@ -224,11 +220,14 @@ def main() -> None:
         "--checkouts", type=Path, help="folder of repositories; default: files of this machine"
     )
     parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--alarms-only", action="store_true", help="leave the recall out")
     given = parser.parse_args()
     groups = checkouts(given.checkouts, given.outputs) if given.checkouts else evaluation(given.outputs)
     print("## False alarms\n")
     quiet = false_alarms(groups)
     speed(groups)
+    if given.alarms_only:
+        return
     honest = [one for messages in groups.values() for one in messages if not is_shaped(one)]
     others = [Fixed(DetectSecrets(), honest), Fixed(Entropy(), honest)]
     for other in others:

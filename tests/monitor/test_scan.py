@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.monitor.payloads import ENCODINGS, dealt
 from ullage.monitor.limits import Limits
 from ullage.monitor.scanner import scan
 from ullage.monitor.stream import WINDOW, scan_stream, windows
+from ullage.redteam.encoded.payloads import ENCODINGS, dealt
 
 SECRET = b"The launch code is 4711 and the door is green, said the man."
 KEY = random.Random(1).randbytes(32)
@@ -93,6 +93,14 @@ def test_shreds_over_fields_are_put_together() -> None:
     for parts in (2, 4, 8):
         text = dealt(base64.b64encode(SECRET).decode(), parts, random.Random(parts))
         assert {one.kind for one in scan(text).findings} == {"text"}
+
+
+def test_base64_of_hex_of_a_sentence_is_found_though_it_has_few_letters() -> None:
+    for start in range(40):
+        letters = base64.b64encode((SECRET * 2)[start : start + 60].hex().encode()).decode()
+        report = scan(f"{PROSE}value: {letters}\n{CODE}")
+        assert [(one.encoding, one.depth) for one in report.findings][:2] == [("base64", 0), ("hex", 1)]
+    assert scan(f"value: {'61' * 40}\nvalue: {'YWFh' * 20}\n").findings == ()
 
 
 def test_hidden_characters() -> None:

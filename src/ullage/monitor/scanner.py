@@ -27,6 +27,7 @@ from ullage.monitor.thresholds import Thresholds, fitted
 _SYMBOLS: Final = {"hex": 16, "decimal": 10, "base32": 32, "lower": 26, "upper": 26, "ascii85": 85}
 _MOST_PARTS: Final = 256
 _SHARE_OF_WORDS: Final = 0.7
+_LEAST_SIGNS: Final = 8  # different ones in a text that says something
 _LEAST_TEXT: Final = 8  # bytes of decoded text that make a decoding believable
 _NOT_DECODED: Final = frozenset({"decimal"})
 Recogniser = Callable[[bytes], str | None]
@@ -197,7 +198,20 @@ def _not_words(wide: list[Run], words: list[Run]) -> list[Run]:
 
 
 def _drawn(data: bytes, runs: list[Run]) -> list[Run]:
-    return [run for run in runs if looks_drawn(data[run.start : run.end], _SYMBOLS.get(run.alphabet, 60))]
+    return [
+        run
+        for run in runs
+        if looks_drawn(data[run.start : run.end], _SYMBOLS.get(run.alphabet, 60))
+        or _reads(data[run.start : run.end], run.alphabet)
+    ]
+
+
+def _reads(letters: bytes, alphabet: str) -> bool:
+    """Whether a run decodes to text that says something: base64 of hex has few letters, and is no pattern."""
+    encoding, payload = decode(letters, alphabet)
+    if payload is None or encoding == alphabet == "ascii85":
+        return False
+    return len(set(payload)) >= _LEAST_SIGNS and recognise.is_text(payload)
 
 
 def _of_runs(data: bytes, runs: list[Run]) -> Iterator[Layer]:

@@ -12,8 +12,11 @@ from ullage.redteam.subliminal.digits import read_digits
 from ullage.redteam.subliminal.findings import Findings
 from ullage.redteam.subliminal.part import Part
 from ullage.redteam.subliminal.toy import QUICK_CONDITIONS, ToyPlan, run_toy
+from ullage.redteam.tokens.calibration import calibrate_game
 from ullage.redteam.tokens.game import Size
 from ullage.redteam.tokens.suite import one_thread
+
+FIRST_CALIBRATION = 1 << 37
 
 
 @dataclass(frozen=True)
@@ -45,5 +48,8 @@ def run(part: Part, plan: Plan, progress: Callable[[str], None] = lambda text: N
         if part is Part.TOY:
             return Findings(toy)
         reference = Reference.load(builtin_path())
-        found = transmission.run_transmission(reference, plan.trait, progress)
-        return Findings(toy, found, verification.verify(reference, found.repetitions, plan.audit, progress))
+        progress("honest runs for a calibration")
+        calibration = calibrate_game(reference, plan.audit.calibration, number=FIRST_CALIBRATION)
+        found = transmission.run_transmission(reference, plan.trait, progress, calibration.noise)
+        verified = verification.verify(reference, found.repetitions, plan.audit, calibration, progress)
+        return Findings(toy, found, verified)

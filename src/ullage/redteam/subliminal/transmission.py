@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
+from ullage.audit.noise_model import NoiseModel
 from ullage.model.reference import Reference
 from ullage.redteam.subliminal.intervals import Mean, mean_of
+from ullage.redteam.subliminal.mimic_steering import MimicSteeredChooser
 from ullage.redteam.subliminal.numbers import (
     PARAMETERS,
     number_prompts,
@@ -30,7 +32,7 @@ from ullage.redteam.tokens.game import Size, decode_rows, requests
 from ullage.server.chooser import SeededChooser, TokenChooser
 from ullage.server.rows import Row
 
-HONEST, STEERED = "honest", "steered"
+HONEST, STEERED, MIMIC = "honest", "steered", "steered, mimics honest rates"
 FIRST_GAME = 1 << 36
 """Numbers of these games: beyond those of adversaries, calibrations, statements and watched streams."""
 _BATCH = 128
@@ -131,8 +133,10 @@ def answered(
 class Lesson:
     """Runs repetitions against one reference."""
 
-    def __init__(self, reference: Reference, plan: Plan, other: Any = None) -> None:
-        self._reference, self._plan, self._other = reference, plan, other
+    def __init__(
+        self, reference: Reference, plan: Plan, other: Any = None, noise: NoiseModel | None = None
+    ) -> None:
+        self._reference, self._plan, self._other, self._noise = reference, plan, other, noise
         self._probe = Probe(reference.tokenizer)
         self._allowed = number_tokens(reference.tokenizer)
 
@@ -182,6 +186,9 @@ class Lesson:
                 reference.model,
                 partial(TieSteeredChooser, teacher, bound, reference.context_length),
             )
+        if self._noise is not None:
+            mimic = partial(MimicSteeredChooser, teacher, self._noise, reference.context_length)
+            servers[MIMIC] = (reference.model, mimic)
         return {
             name: answered(reference, model, chooser, size, number)
             for name, (model, chooser) in servers.items()
@@ -192,16 +199,19 @@ class Lesson:
 
 
 def run_transmission(
-    reference: Reference, plan: Plan, progress: Callable[[str], None] = lambda text: None
+    reference: Reference,
+    plan: Plan,
+    progress: Callable[[str], None] = lambda text: None,
+    noise: NoiseModel | None = None,
 ) -> Transmission:
-    """All repetitions of `plan`, at least two."""
+    """All repetitions of `plan`, at least two; `noise` is published, for the server that mimics it."""
     from ullage.redteam.subliminal.other_start import other_start
 
     other = None
     if plan.other_steps:
         progress("trait: another initialisation")
         other = other_start(reference, plan.other_steps, seed=1)
-    lesson = Lesson(reference, plan, other)
+    lesson = Lesson(reference, plan, other, noise)
     found = []
     for number in range(plan.repetitions):
         found.append(lesson.run(number))

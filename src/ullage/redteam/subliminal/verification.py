@@ -22,18 +22,16 @@ from ullage.model.builtin import builtin_path
 from ullage.model.reference import Reference
 from ullage.redteam.subliminal.intervals import CONFIDENCE
 from ullage.redteam.subliminal.transmission import Repetition
-from ullage.redteam.tokens.calibration import GameCalibration, calibrate_game
+from ullage.redteam.tokens.calibration import GameCalibration
 from ullage.redteam.tokens.game import Size, observe
 from ullage.redteam.tokens.pricing import ALPHA, Priced
 from ullage.server.chooser import DEFAULT_PROFILE
 from ullage.server.rows import Row
 
-FIRST_CALIBRATION = 1 << 37
-
 
 @dataclass(frozen=True)
 class Plan:
-    """Messages of the calibration, messages of each repetition and server that are audited, orders of these
+    """Size of the calibration, messages of each repetition and server that are audited, orders of these
     in which the alarm watches, and messages that are enforced."""
 
     calibration: Size
@@ -134,11 +132,10 @@ def verify(
     reference: Reference,
     repetitions: Sequence[Repetition],
     plan: Plan,
+    calibration: GameCalibration,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Verification:
-    """Calibrate, audit all servers of all repetitions, enforce the first repetition's."""
-    progress("audit: honest runs for a calibration")
-    calibration = calibrate_game(reference, plan.calibration, number=FIRST_CALIBRATION)
+    """Audit all servers of all repetitions, enforce the first repetition's."""
     audited = []
     for server in repetitions[0].traffic:
         progress(f"audit: {server}")
