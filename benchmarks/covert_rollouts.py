@@ -21,7 +21,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ullage.model import instruction_set
@@ -134,13 +134,15 @@ def predicted(form: Form, size: Size, *, made: int, tokens: int, text: int, bits
     return float((whole if form is Form.WHOLE else scores)[0])
 
 
-async def measure(size: Size, rounds: int) -> tuple[Skill, list[Row]]:
+async def measure(size: Size, rounds: int, only: str) -> tuple[Skill, list[Row]]:
     reference = Reference.load(builtin_path())
     start = Policy.of(reference).skill(0, size.length)
     rows = []
     with tempfile.TemporaryDirectory(prefix="ullage-rollouts-") as name:
         async with stage(Path(name) / "stage", builtin_path()) as ready:
             for way, form in CAMPAIGNS:
+                if only not in f"{way.name}, {form.value}":
+                    continue
                 played = await campaign(ready, reference, way, form, size, rounds=rounds, progress=note)
                 rows.append(row_of(way, form, size, played))
                 note(json.dumps(asdict(rows[-1])))
@@ -157,11 +159,16 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small rounds")
+    parser.add_argument("--messages", type=int, help="declared answers a round; as many rollout tokens")
+    parser.add_argument("--only", default="", help="campaigns whose name has this, such as 'audit, scores'")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     size = QUICK if arguments.quick else FULL
-    start, rows = asyncio.run(measure(size, arguments.rounds))
+    if arguments.messages:
+        rollouts = arguments.messages * size.tokens // size.length // BEST_OF * BEST_OF
+        size = replace(size, messages=arguments.messages, rollouts=rollouts)
+    start, rows = asyncio.run(measure(size, arguments.rounds, arguments.only))
     if arguments.json:
         print(json.dumps({"size": asdict(size), "start": asdict(start), "rows": [asdict(r) for r in rows]}))
         return

@@ -1,12 +1,13 @@
 """Tenants over recorded units: `python benchmarks/work_traces.py [--record 120] [--traces 400]`.
 
 Records how long an honest slot's units take here (`--out FILE` keeps the trace, `--trace FILE` replays one),
-takes the first quarter of it as the calibration, and replays the rest: tenants of 5, 10, 20 and 50 %, spread
+takes every fourth block of it as the calibration, and replays the rest: tenants of 5, 10, 20 and 50 %, spread
 over time or in bursts, from a random moment of the third window on. Prints how many were flagged in time,
 with the 99 % limits of Clopper and Pearson, and false alarms over honest windows.
 
 `--clock processor` takes the processor time of the unit's thread: what a unit costs on a machine where
-others run, without the time they take from it. `--clock wall`, on a quiet machine, leaves nothing out.
+others run, without the time they take from it (that they slow caches and clocks stays in). `--clock wall`, on
+a quiet machine, leaves nothing out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from scipy.stats import beta
 
-from ullage.redteam.work.replay import Floats, Pattern, Setting, alarm_after, fractions
+from ullage.redteam.work.replay import BLOCK, Floats, Pattern, Setting, alarm_after, fractions
 from ullage.work.protocol import Hello, Job, Mode
 from ullage.work.prover import Prover
 from ullage.work.shape import Shape
@@ -50,6 +51,20 @@ def record(shape: Shape, seconds: float, clock: str) -> Floats:
     return np.array(times)
 
 
+def split(trace: Floats, *, first: bool) -> tuple[Floats, Floats]:
+    """(calibration, rest): every fourth block, or the first quarter, and what is left."""
+    places = np.arange(len(trace))
+    chosen = places < len(trace) // 4 if first else places // BLOCK % 4 == 0
+    return trace[chosen], trace[~chosen]
+
+
+def without_drift(trace: Floats) -> Floats:
+    """Every block scaled to the mean of all: the scatter of units without that of the machine's speed."""
+    whole = len(trace) // BLOCK * BLOCK
+    blocks = trace[:whole].reshape(-1, BLOCK)
+    return np.asarray((blocks / blocks.mean(axis=1, keepdims=True)).reshape(-1) * trace.mean())
+
+
 def interval(hits: int, of: int) -> tuple[float, float]:
     low = float(beta.ppf((1 - CONFIDENCE) / 2, hits, of - hits + 1)) if hits else 0.0
     high = float(beta.ppf((1 + CONFIDENCE) / 2, hits + 1, of - hits)) if hits < of else 1.0
@@ -67,6 +82,14 @@ def main() -> None:
     parser.add_argument("--clock", choices=("processor", "wall"), default="wall")
     parser.add_argument("--out", type=Path, help="keep the trace here")
     parser.add_argument("--trace", type=Path, help="replay this trace")
+    parser.add_argument(
+        "--calibrate-first", action="store_true", help="calibrate on the first quarter of the trace"
+    )
+    parser.add_argument(
+        "--without-drift",
+        action="store_true",
+        help="take out slow changes of the machine's speed: a simulation",
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.trace:
@@ -75,8 +98,9 @@ def main() -> None:
         trace = record(Shape.parse(arguments.shape), arguments.record, arguments.clock)
     if arguments.out:
         arguments.out.write_text(json.dumps([round(float(t), 6) for t in trace]), "utf-8")
-    quarter = len(trace) // 4
-    calibration, rest = trace[:quarter], trace[quarter:]
+    if arguments.without_drift:
+        trace = without_drift(trace)
+    calibration, rest = split(trace, first=arguments.calibrate_first)
     setting = Setting(arguments.slots, float(np.median(calibration)))
     generator = np.random.default_rng(arguments.seed)
     print(

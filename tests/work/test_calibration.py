@@ -54,6 +54,18 @@ def test_a_calibration_far_below_the_data_sheet_fails_and_only_nameplate_stands(
     assert claims["compute.accounted_flop_nameplate"].value is not None
 
 
+def test_the_claims_say_how_often_their_checks_err() -> None:
+    opened = Window(0, 0, 60.0, 4, 1200, 0, 360, 0, 0, MADE.worth)
+    whole = Window(0, 0, 60.0, 4, 1024, 0, 0, 0, 0, MADE.worth)
+
+    def sample(window: Window) -> str:
+        made = make_claims([window], MADE, subject="m", inventory_declared=False, twin=True, inputs={})
+        return made[0].sample
+
+    assert "(1 - x)^360" in sample(opened)
+    assert "any with < 2^-50" in sample(whole)
+
+
 def test_an_inspector_does_not_rest_on_the_provers_calibration() -> None:
     window = Window(0, 0, 60.0, 4, 1200, 0, 360, 0, 0, MADE.worth)
     claims = make_claims([window], MADE, subject="m", inventory_declared=False, twin=False, inputs={})

@@ -168,6 +168,7 @@ def finish(
     from ullage.work.alarm import Alarm, expected_fraction
     from ullage.work.claims import make_claims
     from ullage.work.verifier import DEPTH
+    from ullage.work.window import IMPOSSIBLE
 
     windows, calibration = list(made.windows), made.calibration
     seconds = windows[0].seconds if windows else 60.0
@@ -196,6 +197,12 @@ def finish(
         typer.echo(json.dumps(document))
     else:
         typer.echo("\n".join(claim.render() for claim in claims))
+        for window in windows:
+            if window.accounted() > IMPOSSIBLE:
+                typer.echo(
+                    f"window {window.index}: {window.accounted():.2f} of the machine is accounted for, more "
+                    "than there is: the calibration, the number of slots, or a clock is wrong"
+                )
         if alarm.fired_at:
             typer.echo(
                 f"alarm at window {alarm.fired_at}: compute is missing that an honest machine would show"

@@ -5,6 +5,7 @@ Busy time and operations, both against calibration and against the data sheet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ullage.claims import Bound, Claim, Evidence, Interval, Trust
@@ -15,6 +16,8 @@ from ullage.work.window import Outcome, Total, Window, add_up
 
 METHOD = "ullage/work/v1"
 CONFIDENCE = 0.99
+FULL_CHECK_BITS = 60
+"""Two vectors mod p = 2^31 - 1: p^-2 < 2^-60 (`freivalds`)."""
 ASSUMPTIONS = (
     "no exact kernel on this kind of machine is faster than the fastest one calibrated",
     "the number of slots is the machine's (the inventory is right)",
@@ -41,10 +44,7 @@ def make_claims(
     Those with much steal are left out, and counted in `sample`.
     """
     used = [window for window in windows if window.outcome is not Outcome.CANNOT_TELL]
-    sample = (
-        f"{len(used)} of {len(windows)} windows, {sum(w.credited for w in used)} units, "
-        f"{sum(w.openings for w in used)} rows opened"
-    )
+    sample = f"{len(used)} of {len(windows)} windows, {sum(w.credited for w in used)} units, {_checks(used)}"
     trusts: tuple[Trust, ...] = (Trust.VERIFIER, Trust.PERIMETER)
     trusts += (Trust.PROVER_INVENTORY,) if inventory_declared else ()
     on_twin = trusts + (() if twin else (Trust.PROVER_CALIBRATION,))
@@ -95,6 +95,17 @@ def make_claims(
         claim("work.uncomputed_share", bad_share, rows, Bound.UPPER, proven, trusts),
         _rate_claim(total, claim("work.failed_openings", None, rows, Bound.ESTIMATE, measured, trusts)),
     )
+
+
+def _checks(windows: Sequence[Window]) -> str:
+    """What was looked at, and how often that errs: each check and all together."""
+    openings, units = sum(w.openings for w in windows), sum(w.credited for w in windows)
+    if openings or not units:
+        return (
+            f"{openings} rows opened (a share x left out passes one with 1 - x, all with (1 - x)^{openings})"
+        )
+    total = math.log2(units) - FULL_CHECK_BITS
+    return f"all products checked (a wrong one passes with < 2^-{FULL_CHECK_BITS}, any with < 2^{total:.0f})"
 
 
 def _share(fraction: float) -> float:

@@ -3,9 +3,9 @@
 Two forms, each a run of parcels that are checked one by one, most significant bit first:
 
     whole rollouts   T tokens of 12 bits, 8 bits of reward, 16 bits of check
-    scores           16 rewards of 8 bits, 16 bits of check; the learner runs the best again from their seeds
+    scores           4 rewards of 8 bits, 8 bits of check; the learner runs the best again from their seeds
 
-The check is CRC-16/CCITT over the parcel's number (32 bits) and its content, so that no parcel passes for
+The check is of CRC-16/CCITT over the parcel's number (32 bits) and its content, so that no parcel passes for
 another. Both sides know T and the order.
 """
 
@@ -20,7 +20,9 @@ from ullage.errors import UsageError
 TOKEN_BITS = 12
 REWARD_BITS = 8
 CHECK_BITS = 16
-SCORES_A_PARCEL = 16
+SCORES_A_PARCEL = 4
+SCORES_CHECK_BITS = 8
+"""Small parcels: where a channel carries a hundred bits a round, a large one is rarely whole."""
 _MOST_TOKENS = 4096
 
 
@@ -40,7 +42,7 @@ def whole_bits(length: int) -> int:
 
 def score_bits() -> float:
     """Bits a score, its part of the check included."""
-    return REWARD_BITS + CHECK_BITS / SCORES_A_PARCEL
+    return REWARD_BITS + SCORES_CHECK_BITS / SCORES_A_PARCEL
 
 
 def pack_whole(rollouts: Sequence[Rollout], length: int) -> list[int]:
@@ -50,7 +52,7 @@ def pack_whole(rollouts: Sequence[Rollout], length: int) -> list[int]:
         if len(rollout.tokens) != length or not all(0 <= t < 1 << TOKEN_BITS for t in rollout.tokens):
             raise UsageError(f"A rollout here has {length} tokens below {1 << TOKEN_BITS}.")
         content = [bit for token in rollout.tokens for bit in _bits(token, TOKEN_BITS)]
-        bits += _checked(number, content + _bits(rollout.reward, REWARD_BITS))
+        bits += _checked(number, content + _bits(rollout.reward, REWARD_BITS), CHECK_BITS)
     return bits
 
 
@@ -59,7 +61,7 @@ def unpack_whole(bits: Sequence[int | None], length: int) -> list[tuple[int, tup
     if not 0 < length <= _MOST_TOKENS:
         raise UsageError(f"A rollout has 1 to {_MOST_TOKENS} tokens.")
     found = []
-    for place, content in _arrived(bits, length * TOKEN_BITS + REWARD_BITS):
+    for place, content in _arrived(bits, length * TOKEN_BITS + REWARD_BITS, CHECK_BITS):
         numbers = [_number(content[TOKEN_BITS * at : TOKEN_BITS * (at + 1)]) for at in range(length)]
         found.append((place, tuple(numbers), _number(content[-REWARD_BITS:])))
     return found
@@ -71,7 +73,8 @@ def pack_scores(rewards: Sequence[int]) -> list[int]:
     bits: list[int] = []
     for number in range(len(padded) // SCORES_A_PARCEL):
         part = padded[SCORES_A_PARCEL * number : SCORES_A_PARCEL * (number + 1)]
-        bits += _checked(number, [bit for reward in part for bit in _bits(reward, REWARD_BITS)])
+        content = [bit for reward in part for bit in _bits(reward, REWARD_BITS)]
+        bits += _checked(number, content, SCORES_CHECK_BITS)
     return bits
 
 
@@ -79,7 +82,7 @@ def unpack_scores(bits: Sequence[int | None]) -> list[tuple[int, int]]:
     """(index of the rollout, reward) from every parcel that arrived whole."""
     return [
         (place * SCORES_A_PARCEL + at, _number(content[REWARD_BITS * at : REWARD_BITS * (at + 1)]))
-        for place, content in _arrived(bits, SCORES_A_PARCEL * REWARD_BITS)
+        for place, content in _arrived(bits, SCORES_A_PARCEL * REWARD_BITS, SCORES_CHECK_BITS)
         for at in range(SCORES_A_PARCEL)
     ]
 
@@ -90,22 +93,22 @@ def to_bytes(bits: Sequence[int]) -> bytes:
     return bytes(_number(padded[at : at + 8]) for at in range(0, len(padded), 8))
 
 
-def _checked(number: int, content: list[int]) -> list[int]:
-    return content + _bits(_check(number, content), CHECK_BITS)
+def _checked(number: int, content: list[int], width: int) -> list[int]:
+    return content + _check(number, content, width)
 
 
-def _arrived(bits: Sequence[int | None], size: int) -> list[tuple[int, list[int]]]:
-    """Places and contents of parcels of `size` bits and their check, of those whose check holds."""
-    step, found = size + CHECK_BITS, []
+def _arrived(bits: Sequence[int | None], size: int, width: int) -> list[tuple[int, list[int]]]:
+    """Places and contents of parcels of `size` bits and a check of `width`, of those whose check holds."""
+    step, found = size + width, []
     for place in range(len(bits) // step):
         parcel = [bit for bit in bits[step * place : step * (place + 1)] if bit is not None]
-        if len(parcel) == step and _number(parcel[size:]) == _check(place, parcel[:size]):
+        if len(parcel) == step and parcel[size:] == _check(place, parcel[:size], width):
             found.append((place, parcel[:size]))
     return found
 
 
-def _check(number: int, content: Sequence[int]) -> int:
-    return crc_hqx(number.to_bytes(4) + to_bytes(content), 0xFFFF)
+def _check(number: int, content: Sequence[int], width: int) -> list[int]:
+    return _bits(crc_hqx(number.to_bytes(4) + to_bytes(content), 0xFFFF), 16)[:width]
 
 
 def _bits(number: int, width: int) -> list[int]:
