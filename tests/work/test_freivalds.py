@@ -94,3 +94,15 @@ def test_an_inner_dimension_too_long_for_the_prime_is_refused() -> None:
     shape = Shape(32, 1 << 17, 32)
     with pytest.raises(ValueError, match="K <="):
         freivalds.check(LEFT, RIGHT, TRUE, shape, int8)
+
+
+def test_only_the_range_tells_an_entry_shifted_by_p(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With so long an inner dimension the sums stay exact, and modulo p they are the product's own."""
+    shape = Shape(32, 65_536, 32)
+    left, right = left_rows(SEED, shape, 0, shape.rows), right_columns(SEED, shape)
+    forged = int8(left, right)
+    row, column = np.argwhere(forged < 0)[0]
+    forged[row, column] += freivalds.PRIME
+    assert not freivalds.check(left, right, forged, shape, int8)
+    monkeypatch.setattr(freivalds, "in_range", lambda product, shape: True)
+    assert freivalds.check(left, right, forged, shape, int8)
