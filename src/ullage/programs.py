@@ -33,7 +33,7 @@ class Program:
         self, arguments: Sequence[str], log_file: Path, module: str = "ullage", niceness: int = 0
     ) -> None:
         self._what = f"{module} {arguments[0]}"
-        self._command = [sys.executable, "-m", module, *arguments]
+        self._command = [sys.executable, "-P", "-m", module, *arguments]
         self._niceness = niceness
         self._log_file = log_file
         self._process: asyncio.subprocess.Process | None = None

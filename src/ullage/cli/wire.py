@@ -155,6 +155,7 @@ def _check_isolated(tap: str, as_json: bool, out: Path | None) -> int:
         raise UsageError("--out goes without --isolated: nothing written inside remains; use --json.")
     command = [
         sys.executable,
+        "-P",
         "-m",
         "ullage",
         "wire",

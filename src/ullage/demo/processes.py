@@ -26,7 +26,7 @@ class VerifierProcess:
     async def __aenter__(self) -> Self:
         with self._log_file.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "ullage.demo.verifier",
+                sys.executable, "-P", "-m", "ullage.demo.verifier",
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
                 limit=_ANSWER_BYTES,
             )  # fmt: skip
@@ -59,7 +59,7 @@ async def run_to_end(arguments: Sequence[str], log_file: Path, accepted: Sequenc
     """Run one `ullage` command; returns its standard output. Raises FaultError on another exit code."""
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ullage", *arguments,
+            sys.executable, "-P", "-m", "ullage", *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
         )  # fmt: skip
         try:

@@ -44,7 +44,7 @@ def attempt(name: str) -> Outcome:
     """Make one attempt of this module in a process of its own."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "ullage.doctor.attempt", name],
+            [sys.executable, "-P", "-m", "ullage.doctor.attempt", name],
             capture_output=True,
             text=True,
             timeout=_SECONDS,

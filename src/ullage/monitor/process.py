@@ -77,7 +77,7 @@ class ReaderProcess:
         single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "ullage.monitor.process"],
+                [sys.executable, "-P", "-m", "ullage.monitor.process"],
                 stdin=theirs.fileno(),
                 env=os.environ | single,
             )

@@ -178,7 +178,7 @@ def _start(
     output = subprocess.DEVNULL if inside.output is None else inside.output
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ullage.network.confine", str(writer), specification.to_json()],
+            [sys.executable, "-P", "-m", "ullage.network.confine", str(writer), specification.to_json()],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -83,7 +83,7 @@ def _run(request: dict[str, Any], deadline: float | None) -> bytes:
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ullage.sealed.child", str(writing)],
+            [sys.executable, "-P", "-m", "ullage.sealed.child", str(writing)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -114,7 +114,7 @@ def play(channel: Channel, end: int, game: Game, *, slots: bool) -> Result:
         options = {
             "channel": channel.name, "slot": game.pace.slot, "seed": _SEED, "units": game.units, "end": end
         }  # fmt: skip
-        server = [sys.executable, "-m", "ullage.redteam.channels.server", json.dumps(options)]
+        server = [sys.executable, "-P", "-m", "ullage.redteam.channels.server", json.dumps(options)]
         with _process(server) as upstream, _process(_tap(folder, upstream, game, slots)) as url:
             client = ChannelClient(url, game.together)
             features = asyncio.run(client.play(channel, game.units))
@@ -203,7 +203,7 @@ def message_bits(tokens: float, vocabulary: int) -> float:
 def _tap(folder: Path, upstream: str, game: Game, slots: bool) -> list[str]:
     create_keys(folder / "keys", Role.TAP)
     pace, allowance = game.pace, game.allowance
-    command = [sys.executable, "-m", "ullage", "tap", "--upstream", upstream, "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-P", "-m", "ullage", "tap", "--upstream", upstream, "--listen", "127.0.0.1:0"]
     command += ["--log", str(folder / "log"), "--keys", str(folder / "keys")]
     if slots:
         command += ["--slot", str(pace.slot), "--slot-tokens", str(pace.tokens), "--pad-to", str(pace.pad_to)]

@@ -71,7 +71,7 @@ class Row:
 @contextlib.contextmanager
 def agent_process(*arguments: str) -> Iterator[str]:
     """`ullage ARGUMENTS` until the block ends; yields the address that it prints."""
-    command = [sys.executable, "-m", "ullage", *arguments]
+    command = [sys.executable, "-P", "-m", "ullage", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert process.stdout is not None  # noqa: S101 - asked for above

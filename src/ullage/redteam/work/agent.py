@@ -20,7 +20,7 @@ from ullage.work.stream import parse_address
 @contextlib.contextmanager
 def running_agent(name: str, slots: int) -> Iterator[tuple[str, int]]:
     """Start an agent, give its address, and end it."""
-    command = [sys.executable, "-m", "ullage.redteam.work.agent", name, "--slots", str(slots)]
+    command = [sys.executable, "-P", "-m", "ullage.redteam.work.agent", name, "--slots", str(slots)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""

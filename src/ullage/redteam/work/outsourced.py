@@ -36,7 +36,7 @@ class Outsourcing(Prover):
             yield reply
 
     def _hire(self) -> Stream:
-        command = [sys.executable, "-m", "ullage.redteam.work.agent", "honest", "--until-eof"]
+        command = [sys.executable, "-P", "-m", "ullage.redteam.work.agent", "honest", "--until-eof"]
         # Its standard input is a pipe from here, so it ends with this process, however that ends.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.process.stdout is None:
