@@ -71,6 +71,49 @@ def interval(hits: int, of: int) -> tuple[float, float]:
     return low, high
 
 
+def honest_row(
+    trace: Floats, setting: Setting, traces: int, generator: np.random.Generator
+) -> dict[str, object]:
+    """Accounts of 30 windows without a tenant."""
+    honest = [fractions(trace, setting, 30, generator) for _ in range(traces)]
+    false = sum(alarm_after(one, setting, 0.0) is not None for one in honest)
+    return {
+        "tenant": 0,
+        "windows": 30 * traces,
+        "fraction": round(float(np.mean(honest)), 4),
+        "fraction_sd": round(float(np.std(honest)), 5),
+        "accounts_with_an_alarm": false,
+        "at_most": round(interval(false, traces)[1], 4),
+    }
+
+
+def tenant_row(
+    trace: Floats, setting: Setting, share: float, pattern: Pattern,
+    *, traces: int, generator: np.random.Generator,
+) -> dict[str, object]:  # fmt: skip
+    """How many accounts with this tenant sounded the alarm in time."""
+    limit = TENANTS[share]
+    windows = HONEST_BEFORE + 2 + int(limit / setting.window_seconds)
+    times = []
+    for _ in range(traces):
+        begin = (HONEST_BEFORE + generator.random()) * setting.window_seconds
+        found = fractions(trace, setting, windows, generator, share=share, pattern=pattern, begin=begin)
+        times.append(alarm_after(found, setting, begin))
+    flagged = sum(time is not None and 0 <= time <= limit for time in times)
+    low, high = interval(flagged, traces)
+    known = sorted(time for time in times if time is not None)
+    return {
+        "tenant": share,
+        "pattern": pattern.value,
+        "limit_seconds": limit,
+        "flagged": flagged,
+        "of": traces,
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "median_seconds": round(known[len(known) // 2], 1) if known else None,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -114,47 +157,11 @@ def main() -> None:
             }
         )
     )
-    honest = [fractions(rest, setting, 30, generator) for _ in range(arguments.traces)]
-    false = sum(alarm_after(one, setting, 0.0) is not None for one in honest)
-    print(
-        json.dumps(
-            {
-                "tenant": 0,
-                "windows": 30 * len(honest),
-                "fraction": round(float(np.mean(honest)), 4),
-                "fraction_sd": round(float(np.std(honest)), 5),
-                "accounts_with_an_alarm": false,
-                "at_most": round(interval(false, len(honest))[1], 4),
-            }
-        )
-    )
-    for share, limit in TENANTS.items():
+    print(json.dumps(honest_row(rest, setting, arguments.traces, generator)))
+    for share in TENANTS:
         for pattern in Pattern:
-            windows = HONEST_BEFORE + 2 + int(limit / setting.window_seconds)
-            times = []
-            for _ in range(arguments.traces):
-                begin = (HONEST_BEFORE + generator.random()) * setting.window_seconds
-                found = fractions(
-                    rest, setting, windows, generator, share=share, pattern=pattern, begin=begin
-                )
-                times.append(alarm_after(found, setting, begin))
-            flagged = sum(time is not None and 0 <= time <= limit for time in times)
-            low, high = interval(flagged, len(times))
-            known = sorted(time for time in times if time is not None)
-            print(
-                json.dumps(
-                    {
-                        "tenant": share,
-                        "pattern": pattern.value,
-                        "limit_seconds": limit,
-                        "flagged": flagged,
-                        "of": len(times),
-                        "low": round(low, 4),
-                        "high": round(high, 4),
-                        "median_seconds": round(known[len(known) // 2], 1) if known else None,
-                    }
-                )
-            )
+            row = tenant_row(rest, setting, share, pattern, traces=arguments.traces, generator=generator)
+            print(json.dumps(row))
 
 
 if __name__ == "__main__":

@@ -79,6 +79,13 @@ def test_late_units_do_not_count() -> None:
     assert window.credited == 0
 
 
+def test_a_first_unit_longer_than_a_window_does_not_end_the_account() -> None:
+    with agent(MODULE, "Late") as address:  # 0.3 s a unit
+        windows = account(address, windows=4, seconds=0.2, answer_seconds=0.1)
+    assert len(windows) == 4
+    assert windows[0].credited == 0
+
+
 def test_nobody_listening_is_a_finding_and_an_empty_account() -> None:
     with agent(MODULE, "Prover") as (host, _):
         pass

@@ -135,7 +135,9 @@ class Session:
             self._arrived.wait_for(lambda: wanted <= self.paths.keys(), seconds)
 
     def forget(self, number: int) -> None:
-        """Nobody will ask about this job or an earlier one."""
+        """Nobody will ask about this job or an earlier one; a negative number is none."""
+        if number < 0:  # the first job of all is still outstanding
+            return
         with self._lock:
             streams = list(self._streams.values())
             self.units = {key: unit for key, unit in self.units.items() if key > number}
@@ -145,7 +147,7 @@ class Session:
             self._send_quietly(stream, Forget(number))
 
     def last_settled(self, end: int) -> int:
-        """The largest job number such that no window after `end` can need it or an earlier one."""
+        """The largest job number such that no window after `end` can need it or an earlier one; or -1."""
         with self._lock:
             needed = [
                 number
