@@ -12,8 +12,10 @@ import pytest
 
 from tests.memory.agents import CALIBRATION, MIB, agent
 from ullage.memory.erasure import Plan
-from ullage.memory.messages import Tags
-from ullage.memory.verifier import run_erasure
+from ullage.memory.messages import Link, Tags
+from ullage.memory.residency import HoldPlan
+from ullage.memory.verifier import Declared, run_erasure, run_hold
+from ullage.model.builtin import builtin_path
 
 SIZE_MIB = 16
 SAMPLED = Plan("stream", SIZE_MIB * MIB, sample=16, rounds=4, quorum=2)
@@ -23,7 +25,7 @@ _HEAD_BYTES = 5
 
 @contextlib.contextmanager
 def far_away(address: str, seconds: float) -> Iterator[str]:
-    """The same agent, whose tags arrive so much later; all else passes at once."""
+    """The same agent, whose answers to challenges arrive so much later; all else passes at once."""
     listener = socket.create_server(("127.0.0.1", 0))
     host, _, port = address.rpartition(":")
 
@@ -34,7 +36,7 @@ def far_away(address: str, seconds: float) -> Iterator[str]:
                 threading.Thread(target=_pipe, args=(verifier, prover), daemon=True).start()
                 while head := _exactly(prover, _HEAD_BYTES):
                     body = _exactly(prover, int.from_bytes(head[:4], "big") - 1)
-                    if head[4] == Tags.kind:
+                    if head[4] in (Tags.kind, Link.kind):
                         time.sleep(seconds)
                     verifier.sendall(head + body)
 
@@ -73,3 +75,17 @@ def test_a_right_answer_after_its_deadline_is_no_proof() -> None:
     assert all(one.correct and one.late for one in far.timings)
     assert far.verdict == "cannot-tell"
     assert claims[0].value == pytest.approx(0.0)
+
+
+def test_a_right_chain_after_its_deadline_is_no_proof() -> None:
+    plan = HoldPlan(visits=50, rounds=2, quorum=1, budget=16 * MIB)
+    rates = CALIBRATION.model_copy(update={"alternative_seconds": 1.0})
+    declared = Declared(builtin_path(), 16 * MIB)
+    with agent(SIZE_MIB) as address:
+        near = run_hold(address, plan, rates, declared, inputs={}, dump=False)
+        assert near.holding.verdict == "pass"
+        with far_away(address, near.holding.deadline * 1.5) as further:
+            far = run_hold(further, plan, rates, declared, inputs={}, dump=False)
+    assert all(chain.correct and chain.late for chain in far.holding.chains)
+    assert far.holding.verdict == "cannot-tell"
+    assert not far.claims[0].value

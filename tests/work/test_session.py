@@ -9,7 +9,7 @@ from tests.work.helpers import account, agent
 from ullage.work.protocol import Mode
 from ullage.work.window import Outcome, Window
 
-pytestmark = pytest.mark.slow  # starts servers or agents for every test
+slow = pytest.mark.slow  # an agent for every test; those that are not guard what everything rests on
 
 MODULE = "tests.work.provers"
 
@@ -19,6 +19,7 @@ def findings(windows: list[Window]) -> str:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
+@slow
 def test_an_honest_prover(mode: Mode) -> None:
     with agent(MODULE, "Prover", 2) as address:
         windows = account(address, slots=2, windows=2, mode=mode, answer_seconds=20.0)
@@ -33,6 +34,7 @@ def test_an_honest_prover(mode: Mode) -> None:
     ("name", "what"),
     [("AnswersNan", "C is not A B"), ("DoublesTiles", "do not fit"), ("OmitsTiles", "")],
 )
+@slow
 def test_products_that_are_not(name: str, what: str) -> None:
     with agent(MODULE, name) as address:
         windows = account(address, mode=Mode.FULL, answer_seconds=0.5)
@@ -48,6 +50,7 @@ def test_a_changed_commitment_does_not_count() -> None:
     assert windows[0].bad == 0  # the first root stands, and it was honest
 
 
+@slow
 def test_rows_that_are_never_opened_count_as_not_computed() -> None:
     with agent(MODULE, "Silent") as address:
         (window,) = account(address, answer_seconds=0.3)
@@ -55,6 +58,7 @@ def test_rows_that_are_never_opened_count_as_not_computed() -> None:
     assert window.accounted() == 0.0
 
 
+@slow
 def test_a_lost_agent_is_named_and_does_not_pause_the_account() -> None:
     with agent(MODULE, "Leaves", 1) as address:
         windows = account(address, windows=3, seconds=0.5, answer_seconds=0.3)
@@ -66,6 +70,7 @@ def test_a_lost_agent_is_named_and_does_not_pause_the_account() -> None:
 @pytest.mark.parametrize(
     ("name", "what"), [("Garbles", "does not send"), ("Invents", "which it does not have")]
 )
+@slow
 def test_messages_that_no_prover_sends(name: str, what: str) -> None:
     with agent(MODULE, name) as address:
         windows = account(address, answer_seconds=0.3)
@@ -79,6 +84,7 @@ def test_late_units_do_not_count() -> None:
     assert window.credited == 0
 
 
+@slow
 def test_a_first_unit_longer_than_a_window_does_not_end_the_account() -> None:
     with agent(MODULE, "Late") as address:  # 0.3 s a unit
         windows = account(address, windows=4, seconds=0.2, answer_seconds=0.1)
@@ -86,6 +92,7 @@ def test_a_first_unit_longer_than_a_window_does_not_end_the_account() -> None:
     assert windows[0].credited == 0
 
 
+@slow
 def test_nobody_listening_is_a_finding_and_an_empty_account() -> None:
     with agent(MODULE, "Prover") as (host, _):
         pass
@@ -96,6 +103,7 @@ def test_nobody_listening_is_a_finding_and_an_empty_account() -> None:
     assert window.accounted() == 0.0
 
 
+@slow
 def test_the_agents_command_prints_its_address() -> None:
     command = [sys.executable, "-m", "ullage", "work", "agent", "--listen", "127.0.0.1:0", "--slots", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
