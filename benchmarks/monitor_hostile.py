@@ -55,6 +55,7 @@ def noise(size: int) -> Iterator[bytes]:
 INPUTS: dict[str, Callable[[int], Iterator[bytes]]] = {
     "prose": lambda size: repeated(PROSE, size),
     "one letter, no line's end": lambda size: repeated(b"a", size),
+    "four letters over and over, one line": lambda size: repeated(b"x9Qz", size),
     "base64 of random bytes, one line": lambda size: repeated(base64.b64encode(os.urandom(3 << 16)), size),
     "tokens of 16 random bytes": lambda size: repeated(os.urandom(16).hex().encode() + b" the ", size),
     "random printable lines": noise,

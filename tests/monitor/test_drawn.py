@@ -37,6 +37,17 @@ def test_keys_in_groups_of_one_length_are_drawn(key: str) -> None:
     assert scan(f"Your key is {key} from now on.\n").findings
 
 
+def test_a_key_in_uneven_groups_is_drawn_all_the_same() -> None:
+    draw = random.Random(4)
+    found = 0
+    for _ in range(50):
+        letters = base64.b32encode(draw.randbytes(20)).decode()
+        cuts = sorted(draw.sample(range(1, 31), 6))
+        groups = [letters[a:b] for a, b in zip([0, *cuts], [*cuts, 32], strict=True)]
+        found += bool(scan(f"Your key is {'-'.join(groups)} from now on.\n").findings)
+    assert found >= 42
+
+
 @given(st.binary(min_size=24, max_size=300))
 def test_both_cases_are_enough_to_be_no_name(payload: bytes) -> None:
     letters = base64.b64encode(payload).rstrip(b"=")

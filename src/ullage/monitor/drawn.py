@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from itertools import pairwise
 from typing import Final
+
+import numpy as np
+
+from ullage.monitor.natural import UNITS_PER_BIT, cumulative_costs
 
 _SHARE_OF_DISTINCT: Final = 0.5
 _SHARE_OF_STEPS: Final = 0.45
@@ -15,6 +20,8 @@ _KEYBOARD: Final = (
 _KEYS: Final = frozenset(pair for row in _KEYBOARD.split() for pair in pairwise(row.encode()))
 _SEPARATORS: Final = re.compile(rb"[-_+/]+")
 _LEAST_GROUP: Final = 4
+_BITS_OF_ONE_CASE: Final = math.log2(36)
+_EVIDENCE: Final = 100.0  # bits; names of machine instructions reach 90
 # Commands of SVG's path data, each with its numbers: `M5 1v2h3v-2z`.
 _PATH: Final = re.compile(rb"[-0-9]*(?:[MmLlHhVvCcSsQqTtAa][-0-9]+(?:[Zz](?=[-MmLl0-9]|\Z))?)+[Zz]?[Mm]?")
 
@@ -54,7 +61,19 @@ def is_written(run: bytes) -> bool:
     if len(groups) == 1:
         return False
     lengths = {len(group) for group in groups[:-1]}
-    return len(lengths) > 1 or min(lengths) < _LEAST_GROUP
+    if len(lengths) == 1 and min(lengths) >= _LEAST_GROUP:
+        return False
+    return not _is_drawn_within(b"".join(groups))
+
+
+def _is_drawn_within(letters: bytes) -> bool:
+    """Whether the letters of a name alone, without its signs, are drawn from letters of one case and digits.
+
+    A key that is cut into uneven groups is; words and numbers that make up names are not.
+    """
+    cost = float(cumulative_costs(np.frombuffer(letters, np.uint8))[-1]) / UNITS_PER_BIT
+    evidence = cost - _BITS_OF_ONE_CASE * len(letters)
+    return evidence >= _EVIDENCE and looks_drawn(letters, 36)
 
 
 def is_list(run: bytes) -> bool:

@@ -27,6 +27,7 @@ from ullage.monitor.thresholds import Thresholds, fitted
 _SYMBOLS: Final = {"hex": 16, "decimal": 10, "base32": 32, "lower": 26, "upper": 26, "ascii85": 85}
 _MOST_PARTS: Final = 256
 _SHARE_OF_WORDS: Final = 0.7
+_ENOUGH: Final = 4096  # letters, whole groups in every alphabet but base85
 _LEAST_SIGNS: Final = 8  # different ones in a text that says something
 _LEAST_TEXT: Final = 8  # bytes of decoded text that make a decoding believable
 _NOT_DECODED: Final = frozenset({"decimal"})
@@ -202,7 +203,7 @@ def _drawn(data: bytes, runs: list[Run]) -> list[Run]:
         run
         for run in runs
         if looks_drawn(data[run.start : run.end], _SYMBOLS.get(run.alphabet, 60))
-        or _reads(data[run.start : run.end], run.alphabet)
+        or _reads(data[run.start : min(run.end, run.start + _ENOUGH)], run.alphabet)
     ]
 
 
