@@ -100,7 +100,7 @@ class Traffic:
     """Clients outside the machine, each asking again when it is answered."""
 
     def __init__(self, url: str, clients: int, tokens: int, prompt: int = 8) -> None:
-        self._body = {"max_tokens": tokens, "temperature": 1.0, "ignore_eos": True}
+        self._body = {"max_tokens": tokens, "temperature": 1.0}
         self._url, self._prompt = url, prompt
         self._stop = threading.Event()
         self.tokens = self.requests = self.lost = 0
@@ -135,6 +135,8 @@ class Traffic:
                     self.requests += 1
                     self.lost += produced is None
                     self.tokens += produced or 0
+                if produced is None:
+                    time.sleep(0.1)
 
 
 def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
