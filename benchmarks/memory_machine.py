@@ -100,7 +100,7 @@ class Traffic:
     """Clients outside the machine, each asking again when it is answered."""
 
     def __init__(self, url: str, clients: int, tokens: int, prompt: int = 8) -> None:
-        self._body = {"max_tokens": tokens, "temperature": 1.0, "ignore_eos": True}
+        self._body = {"max_tokens": tokens, "temperature": 1.0}
         self._url, self._prompt = url, prompt
         self._stop = threading.Event()
         self.tokens = self.requests = self.lost = 0
@@ -135,6 +135,8 @@ class Traffic:
                     self.requests += 1
                     self.lost += produced is None
                     self.tokens += produced or 0
+                if produced is None:
+                    time.sleep(0.1)
 
 
 def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
@@ -204,8 +206,11 @@ def cycle(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
     }
 
 
-def random_model(folder: Path, size: int) -> None:
-    """The built-in architecture, its width scaled until bfloat16 weights have about `size` bytes."""
+def random_model(folder: Path, size: int) -> int:
+    """The built-in architecture, its width scaled until bfloat16 weights have about `size` bytes.
+
+    Returns the bytes of key-value memory that one sequence takes.
+    """
     import shutil
 
     import torch
@@ -225,6 +230,7 @@ def random_model(folder: Path, size: int) -> None:
     torch.manual_seed(1)
     model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(folder)
+    return int(4 * config.num_hidden_layers * width * config.max_position_embeddings)
 
 
 def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
@@ -232,8 +238,9 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="ullage-") as name:
         folder, batch = builtin_path(), 16
         if options.full:
-            folder, batch = Path(name), 32
-            random_model(folder, int(size * options.weights_share))
+            folder = Path(name)
+            slot_bytes = random_model(folder, int(size * options.weights_share))
+            batch = max(1, int(size * options.cache_share) // slot_bytes)
         reserve = options.reserve_mib * MIB
         with control_group(size) as group, serving(group, options.cores, folder, batch) as (url, agent):
             settings = CycleSettings(folder, size - reserve, url)
@@ -246,7 +253,7 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
                 pause=options.pause,
                 budget=size - reserve,
             )
-            clients, tokens, prompt = (32, 200, 800) if options.full else (4, 64, 8)
+            clients, tokens, prompt = (batch, 120, 900) if options.full else (4, 64, 8)
             with Traffic(url, clients, tokens, prompt) as traffic:
                 time.sleep(options.warm_up)
                 held = run_hold(agent, plan, rates, declared, inputs={}, dump=False)
@@ -317,7 +324,8 @@ def main() -> None:
     parser.add_argument("--between", type=float, default=2.0, help="seconds from one cycle to the next")
     parser.add_argument("--serve-mib", type=int, default=128, help="what a cycle gives back to the server")
     parser.add_argument("--full", action="store_true", help="mostly weights and key-value memory")
-    parser.add_argument("--weights-share", type=float, default=0.4)
+    parser.add_argument("--weights-share", type=float, default=0.28, help="a reload holds them three times")
+    parser.add_argument("--cache-share", type=float, default=0.54)
     parser.add_argument(
         "--reserve-mib", type=int, default=640, help="what is not declared: process, activations"
     )

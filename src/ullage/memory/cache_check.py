@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ullage.errors import IntegrityError
-from ullage.memory.density import plane_entropy
+from ullage.memory.density import PlaneHistogram
 from ullage.memory.messages import CacheShape
 
 Recompute = Callable[[Sequence[int]], Sequence[NDArray[np.float32]]]
@@ -137,15 +137,12 @@ def _packed_bits(
     arrays: Sequence[NDArray[np.float32]], sequences: Sequence[Sequence[int]], item_bytes: int
 ) -> float:
     """Bits an element that an order-0 code of the byte planes needs, over all that stands for tokens."""
-    parts = [
-        array[slot, :, : len(row)].reshape(-1)
-        for array in arrays
-        for slot, row in enumerate(sequences)
-        if row
-    ]
-    if not parts:
-        return 0.0
-    values = np.concatenate(parts).view(np.uint8)
-    if item_bytes == 2:  # the upper halves, little-endian
-        values = np.ascontiguousarray(values.reshape(-1, 4)[:, 2:]).reshape(-1)
-    return plane_entropy(values, item_bytes) * item_bytes
+    planes, elements = PlaneHistogram(item_bytes), 0
+    for array in arrays:
+        for slot, row in enumerate(sequences):
+            values = np.ascontiguousarray(array[slot, :, : len(row)]).reshape(-1).view(np.uint8)
+            if item_bytes == 2:  # the upper halves, little-endian
+                values = np.ascontiguousarray(values.reshape(-1, 4)[:, 2:]).reshape(-1)
+            planes.feed(values)
+            elements += len(values) // item_bytes
+    return planes.bits / elements if elements else 0.0

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _UNIT_BYTES = 4096
+_PIECE_BYTES = 1 << 20
 _STRIDES = (1, 2, 4)
 
 
@@ -24,26 +25,41 @@ def byte_entropy(counts: Sequence[int]) -> float:
     return -sum(count / total * math.log2(count / total) for count in counts if count) if total else 0.0
 
 
-def plane_entropy(data: NDArray[np.uint8], stride: int) -> float:
-    """Bits a byte of an order-0 code of its own for each of `stride` interleaved byte planes."""
-    planes = [data[start::stride] for start in range(stride)]
-    bits = sum(len(plane) * byte_entropy(np.bincount(plane, minlength=256).tolist()) for plane in planes)
-    return float(bits) / len(data) if len(data) else 0.0
+class PlaneHistogram:
+    """Byte histograms of the planes of interleaved elements of `stride` bytes, fed piece by piece."""
+
+    def __init__(self, stride: int) -> None:
+        self._counts = np.zeros((stride, 256), np.int64)
+
+    def feed(self, data: NDArray[np.uint8]) -> None:
+        """Whole elements, in pieces: a histogram of bytes wants eight times their room."""
+        stride = len(self._counts)
+        for start in range(0, len(data), _PIECE_BYTES):
+            piece = data[start : start + _PIECE_BYTES]
+            for plane in range(stride):
+                self._counts[plane] += np.bincount(piece[plane::stride], minlength=256)
+
+    @property
+    def bits(self) -> float:
+        """What an order-0 code of its own for each plane needs for all that was fed."""
+        return float(sum(row.sum() * byte_entropy(row.tolist()) for row in self._counts))
 
 
 def incompressible_bytes(data: memoryview) -> int:
     """What is left of `data` when pages of 4,096 bytes that stand twice are held once and every byte plane
     (of 1-, 2- or 4-byte elements, whichever packs best) gets the best order-0 code."""
     seen: set[bytes] = set()
-    kept: list[memoryview] = []
-    for start in range(0, len(data), _UNIT_BYTES):
-        page = data[start : start + _UNIT_BYTES]
-        digest = hashlib.blake2b(page, digest_size=16).digest()
-        if digest not in seen:
-            seen.add(digest)
-            kept.append(page)
-    unique = (
-        np.concatenate([np.frombuffer(page, np.uint8) for page in kept]) if kept else np.empty(0, np.uint8)
-    )
-    bits = min((plane_entropy(unique, stride) for stride in _STRIDES), default=0.0)
-    return int(len(unique) * bits / 8)
+    planes = [PlaneHistogram(stride) for stride in _STRIDES]
+    for start in range(0, len(data), _PIECE_BYTES):
+        fresh = []
+        for at in range(start, min(start + _PIECE_BYTES, len(data)), _UNIT_BYTES):
+            page = data[at : at + _UNIT_BYTES]
+            digest = hashlib.blake2b(page, digest_size=16).digest()
+            if digest not in seen:
+                seen.add(digest)
+                fresh.append(np.frombuffer(page, np.uint8))
+        if fresh:
+            unique = np.concatenate(fresh)
+            for histogram in planes:
+                histogram.feed(unique)
+    return int(min(histogram.bits for histogram in planes) / 8)

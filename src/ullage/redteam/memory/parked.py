@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ullage.memory.keeper import Keeper
-from ullage.memory.noise import Question
 from ullage.memory.region import Region
 from ullage.redteam.memory.cheat import MemoryCheat, Setting, agent_of
 
@@ -15,16 +14,11 @@ class _Parked(Keeper):
         self._payload: bytes | None = b"\xa5" * round(setting.share * setting.size)
 
     def map(self, space: int, size: int) -> Region:
-        if self._payload is not None:
-            self._path.write_bytes(self._payload)
-            self._payload = None
+        """A verifier has come. When the last one had gone, the state was taken back: here, only now."""
+        payload = self._payload if self._payload is not None else self._path.read_bytes()
+        self._path.write_bytes(payload)
+        self._payload = None
         return super().map(space, size)
-
-    def answer(self, space: int, question: Question) -> list[bytes]:
-        tags = super().answer(space, question)
-        self.release(space)
-        self._payload = self._path.read_bytes()
-        return tags
 
 
 PARKED = MemoryCheat(

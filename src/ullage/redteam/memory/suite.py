@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SHARE = 0.25
 HOLD_VISITS = 16384
+_HOLD_ROUNDS = 8
+_BUSY_TRIES = 120
 
 
 @dataclass(frozen=True)
@@ -115,21 +118,29 @@ def run_suite(
 
 def _challenge(address: str, mode: str, setting: Setting, machine: int | None, rates: Calibration) -> float:
     """What a verifier claims of the agent there; 0 for one that it turns away."""
-    try:
-        if mode == HOLD:
-            plan = HoldPlan(visits=HOLD_VISITS, budget=setting.size)
-            declared = Declared(builtin_path(), machine)
-            claims = run_hold(address, plan, rates, declared, inputs={}, dump=False).claims
+    for _ in range(_BUSY_TRIES):
+        try:
+            claims = _claims(address, mode, setting, machine, rates)
+        except AgentRefusedError as error:
+            if error.code is not Code.BUSY:
+                return 0.0
+            time.sleep(1)  # it still works at a question that the verifier gave up; nothing was asked now
+        except IntegrityError:
+            return 0.0
         else:
-            erase_mode = next(known for known in MODES if known == mode)
-            claims = run_erasure(address, Plan(erase_mode, setting.size), rates, machine, {})[1]
-    except AgentRefusedError as error:
-        if error.code is Code.BUSY:
-            raise  # nothing was asked: that is no catch
-        return 0.0
-    except IntegrityError:
-        return 0.0
-    return claims[0].value or 0.0
+            return claims[0].value or 0.0
+    raise FaultError(f"The agent at {address} stayed busy for {_BUSY_TRIES} seconds.")
+
+
+def _claims(
+    address: str, mode: str, setting: Setting, machine: int | None, rates: Calibration
+) -> tuple[Claim, ...]:
+    if mode == HOLD:
+        plan = HoldPlan(visits=HOLD_VISITS, rounds=_HOLD_ROUNDS, budget=setting.size)
+        declared = Declared(builtin_path(), machine)
+        return run_hold(address, plan, rates, declared, inputs={}, dump=False).claims
+    erase_mode = next(known for known in MODES if known == mode)
+    return run_erasure(address, Plan(erase_mode, setting.size), rates, machine, {})[1]
 
 
 def _play(cheat: MemoryCheat, mode: str, setting: Setting, runs: int, calibration: Calibration) -> Row:
