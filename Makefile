@@ -63,7 +63,7 @@ docs:
 	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --quiet --strict
 
 test-docs: venv docs
-	$(BIN)/python -m pytest tests/docs
+	$(BIN)/python -m pytest tests/docs tests/examples
 
 dist:
 	$(PYTHON) tools/check_wheel.py --out dist --pip-args "$(PIP_ARGS)"
