@@ -2,6 +2,8 @@
 # make test    lint, types, import rules and tests
 # make docs    build the documentation into build/docs; a link that leads nowhere fails
 # make test-docs  build it, and hold every printed command against the command line
+# make dist    build the wheel twice, compare, try it in a fresh environment
+# make sbom    list what is in the environment, with versions and licences (CycloneDX)
 # make fuzz    the log's parsers, each for MINUTES=10
 # make conformance-vllm   install vLLM for the CPU beside (3.5 GB), serve the built-in model, drive the whole way
 # make conformance-text   the same with transformers' own server and llama.cpp's
@@ -21,7 +23,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); [ $$n -gt 4 ] && n=4; echo $
 MINUTES ?= 10
 READY := $(VENV)/.ready
 
-.PHONY: venv demo test lint test-slow test-docs docs fuzz benchmark clean conformance-vllm conformance-text
+.PHONY: dist sbom venv demo test lint test-slow test-docs docs fuzz benchmark clean conformance-vllm conformance-text
 
 venv: $(READY)
 
@@ -61,7 +63,17 @@ docs:
 	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --quiet --strict
 
 test-docs: venv docs
-	$(BIN)/python -m pytest tests/docs
+	$(BIN)/python -m pytest tests/docs tests/examples
+
+dist:
+	$(PYTHON) tools/check_wheel.py --out dist --pip-args "$(PIP_ARGS)"
+
+# From an environment of its own, so that the list does not list itself.
+sbom: venv
+	@test -x build/sbom-venv/bin/python || $(PYTHON) -m venv build/sbom-venv
+	@build/sbom-venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) 'cyclonedx-bom>=5'
+	@mkdir -p dist
+	build/sbom-venv/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-format JSON --output-file dist/ullage.cdx.json
 
 fuzz: venv
 	$(BIN)/python -m tests.log.fuzz --minutes $(MINUTES)

@@ -19,8 +19,8 @@ Written by `python tools/cli_reference.py` from the parsers; a test holds it to 
 says the same.
 
 Every command ends with 0 (pass), 1 (fail), 2 (usage), 3 (cannot tell) or 4 (fault). `--json` prints one JSON
-document on standard output and nothing else there. Progress goes to standard error, only where that is a
-terminal, and never with `--quiet`.
+document on standard output and nothing else there. Progress goes to standard error: a bar where that is a
+terminal, lines of the red team anywhere, nothing with `--quiet`.
 """
 
 

@@ -79,6 +79,9 @@ def test_a_whole_window_has_an_exact_sum(setting: Setting, tmp_path: Path) -> No
     assert "not covered:" in " ".join(result.notes)
     assert result.alarm is not None
     assert not result.alarm.fired
+    log_e = table["log_e"].to_numpy()
+    assert len(log_e) == result.alarm.tokens
+    assert max(0.0, log_e.max()) == pytest.approx(result.alarm.log_supremum)
 
 
 def test_what_a_cheat_hides_costs_bits_and_sets_off_the_alarm(setting: Setting) -> None:

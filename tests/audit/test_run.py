@@ -68,6 +68,7 @@ def test_honest_log_passes_and_its_bundle_can_be_checked(
     assert len(tokens) == result.rate.tokens == sum(records["output_tokens"].to_pylist())
     assert tokens["token"].to_pylist() == tokens["reference"].to_pylist()
     assert tokens["admissible_count"].null_count == len(tokens)
+    assert tokens["log_e"].null_count == len(tokens)
     entropy = np.array(tokens["entropy"].to_pylist())
     assert 0 < entropy.mean() <= np.log2(288)
     assert {path.name for path in tmp_path.iterdir()} == {"bundle"}, "nothing half-written is left"

@@ -101,3 +101,23 @@ def test_an_error_of_one_of_several_tasks_is_a_sentence(
     errors.pop()
     with pytest.raises(ExceptionGroup):
         main.run(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "extra"),
+    [
+        (("serve", "--listen", "127.0.0.1:0"), "torch", "audit"),
+        (("audit", "nothing"), "scipy", "audit"),
+        (("bound", "nothing"), "pyarrow", "bound"),
+    ],
+)
+def test_a_missing_extra_is_named(arguments: tuple[str, ...], missing: str, extra: str) -> None:
+    """The package is made unfindable in the process, as where its extra was not installed."""
+    hide = f"import sys; sys.modules[{missing!r}] = None; "
+    hide += f"from ullage.cli.main import run; run({list(arguments)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", hide], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == ExitCode.FAULT
+    assert "Traceback" not in done.stderr
+    assert f"pip install 'ullage[{extra}]'" in done.stderr

@@ -92,6 +92,7 @@ def write_bundle(
     rate: float = 0.01,
     text: str = "",
     model: str = DIGEST,
+    log_e: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None,
 ) -> NoteSigner:
     """An evidence bundle of so many messages of so many tokens each; the signer of its verdict."""
     random = np.random.default_rng(messages)
@@ -112,6 +113,7 @@ def write_bundle(
         "admissible_count": (1 + (random.random(count) < 0.03)).astype(np.uint32),
         "codelength": np.where(mismatch, 5.0, 0.001),
         "entropy": pa.nulls(count, pa.float32()),
+        "log_e": pa.nulls(count, pa.float64()) if log_e is None else log_e,
     }
     (folder / "evidence").mkdir(parents=True)
     pq.write_table(pa.table(columns, TOKENS_SCHEMA), folder / "evidence" / "audit.parquet")

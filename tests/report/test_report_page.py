@@ -10,6 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.report.samples import (
@@ -139,6 +141,25 @@ def test_the_curve_crosses_where_a_server_cheats_and_not_where_it_does_not(tmp_p
     assert cheat.curve.crossing < 300
     for curve in (honest.curve, cheat.curve):
         assert all(0 <= curve.height(value) <= 100 for _, value in curve.points)
+
+
+def test_the_calibrated_alarm_is_drawn_where_the_bundle_has_it(tmp_path: Path) -> None:
+    rising = np.linspace(0.0, 12.0, 40 * 60)
+    write_bundle(tmp_path / "audit", 40, 60, rate=0.004, log_e=rising)
+    (audit,) = report(tmp_path / "audit").sources.audits
+    assert audit.curve is not None
+    assert audit.curve.calibrated
+    assert audit.curve.supremum == 12.0
+    assert audit.curve.crossing == 1 + int(np.argmax(rising >= np.log(1e4)))
+
+
+def test_a_bundle_without_the_alarms_column_is_read(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "audit", 3, 40)
+    path = tmp_path / "audit" / "evidence" / "audit.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["log_e"]), path)
+    (audit,) = report(tmp_path / "audit").sources.audits
+    assert audit.curve is not None
+    assert not audit.curve.calibrated
 
 
 def test_a_signature_is_checked_or_the_page_says_that_it_was_not(tmp_path: Path) -> None:

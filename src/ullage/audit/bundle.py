@@ -12,6 +12,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ullage.audit.envelope import Statement, read_verdict, seal
 from ullage.audit.evidence import AuditedRecord, write_records, write_tokens
 from ullage.claims import Claim, digest_of, read_claims, write_claims
@@ -40,8 +43,11 @@ def write_bundle(
     records: Sequence[AuditedRecord],
     state: Callable[[dict[str, str]], Statement],
     signer: NoteSigner,
+    *,
+    log_e: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write a bundle. `state` makes the statement from the digests of the evidence, by path.
+    """Write a bundle. `state` makes the statement from the digests of the evidence, by path; `log_e` is
+    the alarm's evidence (`write_tokens`).
 
     Raises UsageError when the place is taken, FaultError when it cannot be written.
     """
@@ -52,7 +58,7 @@ def write_bundle(
         try:
             (partial / "evidence").mkdir()
             write_claims(partial / CLAIMS, claims)
-            write_tokens(partial / TOKENS, records)
+            write_tokens(partial / TOKENS, records, log_e)
             write_records(partial / RECORDS, records)
             statement = state({name: file_digest(partial / name) for name in (TOKENS, RECORDS)})
             (partial / VERDICT).write_bytes(seal(statement, signer))

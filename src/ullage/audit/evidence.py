@@ -26,6 +26,7 @@ TOKENS_SCHEMA = pa.schema(
         pa.field("admissible_count", pa.uint32()),
         pa.field("codelength", pa.float64()),
         pa.field("entropy", pa.float32()),
+        pa.field("log_e", pa.float64()),
     ]
 )
 RECORDS_SCHEMA = pa.schema(
@@ -101,15 +102,25 @@ class AuditedRecord:
     """Sentences on what is wrong with this record apart from mismatches."""
 
 
-def write_tokens(path: Path, records: Sequence[AuditedRecord]) -> None:
-    """Write `audit.parquet`, in row groups of whole records."""
+def write_tokens(
+    path: Path, records: Sequence[AuditedRecord], log_e: NDArray[np.float64] | None = None
+) -> None:
+    """Write `audit.parquet`, in row groups of whole records.
+
+    `log_e`, `(T,)`: ln E of the deviation alarm after each token of the records that have codes, in their
+    order; None without a calibration.
+    """
+    evidence = np.zeros(0) if log_e is None else log_e
+    used = 0
     with pq.ParquetWriter(path, TOKENS_SCHEMA, compression="zstd") as writer:
         group: list[pa.RecordBatch] = []
         rows = 0
         for record in records:
             if record.scores is None:
                 continue
-            group.append(_token_rows(record.number, record.scores))
+            many = len(record.scores.token) if record.scores.codes is not None else 0
+            group.append(_token_rows(record.number, record.scores, evidence[used : used + many]))
+            used += many
             rows += record.output_tokens
             if rows >= _TOKENS_A_ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(group, TOKENS_SCHEMA).combine_chunks())
@@ -126,8 +137,9 @@ def write_records(path: Path, records: Sequence[AuditedRecord]) -> None:
     )
 
 
-def _token_rows(number: int, scores: TokenScores) -> pa.RecordBatch:
+def _token_rows(number: int, scores: TokenScores, log_e: NDArray[np.float64]) -> pa.RecordBatch:
     count = len(scores.token)
+    evidence = log_e if len(log_e) == count else np.full(count, np.nan)
     outside = np.isinf(scores.margin)
     codes = scores.codes
     counts = np.full(count, -1) if codes is None else codes.admissible_count
@@ -144,6 +156,7 @@ def _token_rows(number: int, scores: TokenScores) -> pa.RecordBatch:
             pa.array(np.maximum(counts, 0).astype(np.uint32), mask=counts < 0),
             pa.array(codelength, mask=np.isnan(codelength)),
             pa.array(scores.entropy.astype(np.float32), mask=np.isnan(scores.entropy)),
+            pa.array(evidence, mask=np.isnan(evidence)),
         ],
         schema=TOKENS_SCHEMA,
     )

@@ -109,6 +109,7 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
         result.records,
         lambda evidence: _statement(result, header, checkpoint, examination.reference or {}, evidence),
         keys.verdict,
+        log_e=None if result.alarm is None else result.alarm.log_e,
     )
     return replace(result, bundle=request.out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ class Alarm:
     expected_leak: float
     """Bits that leave before an alarm, of a server that fills whole messages with payload."""
     audited_share: float
+    log_e: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    """(T,): ln E after each of these tokens."""
 
     @property
     def fired(self) -> bool:
@@ -98,6 +100,7 @@ def watch(
         if audited_share
         else math.inf,
         audited_share=audited_share,
+        log_e=log_e,
     )
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ullage.claims import to_json
+from ullage.cli.progress import meter
 from ullage.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,28 +146,13 @@ def audit(
         reference_url=reference_url,
         threads=threads if exact else None,
     )
-    with meter(shown=not quiet and sys.stderr.isatty()) as progress:
+    with meter(quiet=quiet) as progress:
         result = audit_log(request, progress)
     if not quiet:
         for note in result.notes:
             typer.echo(f"note: {note}", err=True)
     typer.echo(json.dumps(document(result), indent=1) if as_json else text(result))
     raise typer.Exit(int(result.verdict.outcome.exit_code))
-
-
-@contextmanager
-def meter(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error, as the callback that rooms take."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task("", total=None)
-
-        def progress(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total or None)
-
-        yield progress
 
 
 def parse_sample(value: str) -> int | None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ullage.cli.progress import meter
 from ullage.errors import ExitCode, UsageError
 
 
@@ -52,8 +50,8 @@ def base64(
         raise UsageError(f"The environment has no variable {api_key_env}.")
     key = os.environ[api_key_env] if api_key_env else None
     settings = Settings(endpoint, model_name, seed, parallel, timeout, max_tokens, key)
-    with _bar(shown=not quiet and sys.stderr.isatty()) as progress:
-        results = run(settings, items(each), out, progress)
+    with meter(quiet=quiet) as progress:
+        results = run(settings, items(each), out, lambda done, total: progress("questions", done, total))
     if plot is not None:
         draw(results.scores, plot)
     if as_json:
@@ -63,17 +61,3 @@ def base64(
         if results.failed:
             typer.echo(f"{results.failed} questions got no answer; run this again to ask them.")
     raise typer.Exit(int(ExitCode.CANNOT_TELL if results.failed else ExitCode.PASS))
-
-
-@contextmanager
-def _bar(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, or nothing."""
-    if not shown:
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("questions", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ullage.claims import to_json
-from ullage.cli.audit import meter
+from ullage.cli.progress import meter
 from ullage.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def calibrate(
         log_keys=tuple(key or ()),
         record_keys=tuple(record_keys or ((keys,) if (keys / "seal.key").exists() else ())),
     )
-    with meter(shown=not quiet and sys.stderr.isatty()) as progress:
+    with meter(quiet=quiet) as progress:
         calibration = make(request, progress)
     save_calibration(out, calibration, signer)
     claims = calibration_claims(calibration)

@@ -17,7 +17,7 @@ def demo(
         Path | None, typer.Option(help="A local model folder; default: the built-in one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdicts and claims as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")] = False,
 ) -> int:
     """Serve, tap and audit five servers, three of them cheating, and write a report."""
     from rich.console import Console

@@ -17,6 +17,18 @@ from ullage.errors import ExitCode, UllageError
 from ullage.model import instruction_set
 
 INTERRUPTED = 130
+_EXTRAS = {
+    "matplotlib": "report",
+    "openai": "audit",
+    "pyarrow": "audit",
+    "rapidfuzz": "bench",
+    "safetensors": "audit",
+    "scipy": "audit",
+    "securesystemslib": "audit",
+    "sklearn": "redteam",
+    "torch": "audit",
+    "transformers": "audit",
+}
 SUMMARY = "Verify that an AI server does only the inference it declares, and say how sure one can be."
 
 
@@ -185,11 +197,20 @@ def _ours(error: BaseException) -> UllageError | None:
     return error if isinstance(error, UllageError) else None
 
 
+def _needed(error: ModuleNotFoundError, words: list[str]) -> str | None:
+    """Which extra of ours brings the missing package; None for one that no extra brings."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("scipy", "pyarrow") and words[:1] == ["bound"]:
+        return "bound"
+    return _EXTRAS.get(package)
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Entry point. Every error that we raise on purpose is one sentence and its exit code."""
     instruction_set.pin()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        found = _find(sys.argv[1:] if arguments is None else arguments)
+        found = _find(words)
         code = found if isinstance(found, int) else _call(*found)
     except (UllageError, BaseExceptionGroup) as error:
         ours = _ours(error)
@@ -197,6 +218,12 @@ def run(arguments: list[str] | None = None) -> None:
             raise
         sys.stderr.write(f"ullage: {ours}\n")
         code = ours.exit_code
+    except ModuleNotFoundError as error:
+        extra = _needed(error, words)
+        if extra is None:
+            raise
+        sys.stderr.write(f"ullage: This needs {error.name}: pip install 'ullage[{extra}]'.\n")
+        code = ExitCode.FAULT
     except KeyboardInterrupt:
         sys.stderr.write("ullage: interrupted\n")
         code = INTERRUPTED

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ullage.cli.progress import meter
 from ullage.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def probe(
 
     Ends with 0 for pass, 1 when the provider does not run what it declares, 3 for cannot-tell.
     """
-    from ullage.cli.audit import meter
     from ullage.model.builtin import builtin_path
     from ullage.model.settings import check_precision
     from ullage.probe.budget import Budget, Prices
@@ -106,7 +105,7 @@ def probe(
         system_prompts=tuple(system_prompt or ()),
         out=out,
     )
-    with meter(shown=not quiet and sys.stderr.isatty()) as progress:
+    with meter(quiet=quiet) as progress:
         if fit_noise is not None:
             from ullage.probe.fitting import fit_to_server
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ullage.cli.progress import Quiet, notes
+
 if TYPE_CHECKING:
     from ullage.model.reference import Reference
     from ullage.redteam.outcome import Outcome
@@ -122,6 +124,7 @@ def tokens(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="One adversary; may be given again.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let every token adversary play, and hold what it leaks against the bound on the same traffic.
 
@@ -139,9 +142,9 @@ def tokens(
 
     reference = Reference.load(builtin_path() if model is None else model)
     if statement:
-        _statement(reference, messages, as_json=as_json)
+        _statement(reference, messages, as_json=as_json, quiet=quiet)
     else:
-        _games(reference, quick=quick, seeds=seeds, mode=mode, only=only or (), as_json=as_json)
+        _games(reference, quick=quick, seeds=seeds, mode=mode, only=only or (), as_json=as_json, quiet=quiet)
 
 
 def _games(
@@ -152,6 +155,7 @@ def _games(
     mode: TokenMode,
     only: Sequence[str],
     as_json: bool,
+    quiet: bool,
 ) -> None:
     from ullage.claims import to_json
     from ullage.errors import ExitCode
@@ -170,9 +174,7 @@ def _games(
         run_suite,
     )
 
-    def note(text: str) -> None:
-        typer.echo(f"{text} …", err=True)
-
+    note = notes(quiet=quiet)
     small = quick or seeds is not None
     size = SHORT if seeds else QUICK if quick else FULL
     numbers = range(seeds or (1 if quick else FULL_GAMES))
@@ -200,14 +202,14 @@ def _games(
         raise typer.Exit(ExitCode.FAIL)
 
 
-def _statement(reference: Reference, messages: int | None, *, as_json: bool) -> None:
+def _statement(reference: Reference, messages: int | None, *, as_json: bool, quiet: bool) -> None:
     from ullage.claims import to_json
     from ullage.errors import ExitCode
     from ullage.redteam.tokens.game import Size
     from ullage.redteam.tokens.statement import WINDOW, StatementPlan, make_statement
 
     plan = StatementPlan(Size(messages or WINDOW.messages, WINDOW.tokens))
-    made = make_statement(reference, plan, lambda text: typer.echo(text, err=True))
+    made = make_statement(reference, plan, notes(quiet=quiet))
     if as_json:
         typer.echo(json.dumps({**made.to_dict(), "claims": to_json(made.claims())}))
     else:

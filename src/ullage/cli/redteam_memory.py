@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ullage.cli.progress import Quiet, notes
+
 
 def memory_agent(
     name: Annotated[str, typer.Argument(help="Which cheat; a wrong name lists them.")],
@@ -42,6 +44,7 @@ def memory(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="One cheat; may be given again.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let every cheat answer erasures and say how often it was caught.
 
@@ -57,7 +60,7 @@ def memory(
     base = QUICK if quick else FULL
     size = Size((region_mib << 20) if region_mib else base.region, runs or base.runs)
     calibration = calibrate(64 << 20, store or Path(tempfile.gettempdir()), 2 if quick else 5)
-    rows = run_suite(calibration, size, only or (), lambda name: typer.echo(f"{name} …", err=True))
+    rows = run_suite(calibration, size, only or (), notes(quiet=quiet))
     claims = claims_of(rows)
     if as_json:
         typer.echo(json.dumps({"cheaters": [row.to_dict() for row in rows], "claims": to_json(claims)}))

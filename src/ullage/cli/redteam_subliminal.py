@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ullage.cli.progress import Quiet, notes
 from ullage.redteam.subliminal.part import Part
 
 
@@ -17,6 +18,7 @@ def subliminal(
         Part, typer.Option(help="Digits from noise, a trait in numbers and its audit, or both.")
     ] = Part.ALL,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure what a student learns from answers that do not speak of it, and what verification leaves.
 
@@ -27,7 +29,7 @@ def subliminal(
     from ullage.errors import ExitCode
     from ullage.redteam.subliminal.run import FULL, QUICK, run
 
-    found = run(part, QUICK if quick else FULL, lambda text: typer.echo(f"{text} …", err=True))
+    found = run(part, QUICK if quick else FULL, notes(quiet=quiet))
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "claims": to_json(found.claims())}))
     else:

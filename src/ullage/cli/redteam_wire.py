@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ullage.cli.progress import Quiet, notes
+
 
 def wire(
     *,
@@ -20,6 +22,7 @@ def wire(
     only: Annotated[list[str] | None, typer.Option(help="One channel; may be given again.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a message, for the share.")] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let servers signal by time, length, order, errors and words, through a tap without slots and one with.
 
@@ -37,9 +40,7 @@ def wire(
     for name in only or ():
         channel_named(name, game.pace.slot)
     tokenizer = ModelTokenizer.load(builtin_path() if model is None else model)
-    results = run_suite(
-        min(tokenizer.eos_ids), game, only or (), lambda line: typer.echo(f"{line} …", err=True)
-    )
+    results = run_suite(min(tokenizer.eos_ids), game, only or (), notes(quiet=quiet))
     claims = claims_of(results, game)
     if as_json:
         rows = [result.to_dict() for result in results]

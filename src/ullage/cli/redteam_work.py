@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ullage.claims import to_json
+from ullage.cli.progress import Quiet, notes
 from ullage.errors import ExitCode
 
 
@@ -16,6 +17,7 @@ def work(
     quick: Annotated[bool, typer.Option("--quick", help="Short windows, and no small tenants.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="One adversary; may be given again.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let every cheater play against the accounting of compute, as processes of its own.
 
@@ -26,9 +28,7 @@ def work(
     from ullage.redteam.work.suite import FULL, QUICK, claims_of, run_suite, table
 
     adversaries = [one for one in find(only or []) if only or not (quick and one.slow)]
-    outcomes = run_suite(
-        adversaries, QUICK if quick else FULL, lambda name: typer.echo(f"{name} …", err=True)
-    )
+    outcomes = run_suite(adversaries, QUICK if quick else FULL, notes(quiet=quiet))
     if as_json:
         rows = [outcome.to_dict() for outcome in outcomes]
         typer.echo(json.dumps({"adversaries": rows, "claims": to_json(claims_of(outcomes))}))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ullage.cli.progress import meter
 from ullage.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def replay(
     Ends with 0 if the reference says what was delivered, 1 if it does not.
     """
     from ullage.audit.replay import replay as reproduce
-    from ullage.cli.audit import meter
     from ullage.log.keys import load_verifier
     from ullage.log.openers import load_opener
     from ullage.log.reader import SELF_VOUCHED
@@ -48,7 +47,7 @@ def replay(
     opener = load_opener(None, record_keys)
     if verifier is None and not quiet:
         typer.echo(f"note: {SELF_VOUCHED}", err=True)
-    with meter(shown=not quiet and sys.stderr.isatty()) as progress:
+    with meter(quiet=quiet) as progress:
         result = reproduce(
             log,
             record,

@@ -190,13 +190,18 @@ def _audit(document: Document, verdict: VerdictView | None, texts: _Texts, room:
 
 
 def _curve(table: TokenTable, limit: float | None) -> Curve | None:
-    """The test against "each token differs with a chance of at most `limit`", in the log's order."""
+    """The audit's own alarm, where it had a calibration; else the test against "each token differs with a
+    chance of at most `limit`". In the log's order."""
     from ullage.audit.alarm import first_crossing, log_e_process, log_supremum
 
     tokens = len(table.token)
-    if limit is None or not 0 < limit < 1 or not tokens:
+    calibrated = table.log_e is not None
+    if not tokens or (not calibrated and (limit is None or not 0 < limit < 1)):
         return None
-    log_e = log_e_process(np.full(tokens, limit), table.mismatch, np.zeros(tokens, dtype=np.bool_), _FLOOR)
+    log_e = table.log_e
+    if log_e is None:
+        limits = np.full(tokens, limit)
+        log_e = log_e_process(limits, table.mismatch, np.zeros(tokens, dtype=np.bool_), _FLOOR)
     crossing = int(first_crossing(log_e, _ALPHA))
     places = np.unique(np.linspace(0, tokens - 1, min(tokens, _CURVE_POINTS)).astype(np.int64))
     return Curve(
@@ -205,7 +210,8 @@ def _curve(table: TokenTable, limit: float | None) -> Curve | None:
         supremum=float(log_supremum(log_e)),
         threshold=float(-np.log(_ALPHA)),
         alpha=_ALPHA,
-        limit=limit,
+        limit=limit or 0.0,
+        calibrated=calibrated,
         crossing=crossing or None,
         record=int(table.record[crossing - 1]) if crossing else None,
     )

@@ -30,7 +30,7 @@ from ullage.report.verdict_view import VerdictView, worst_outcome
 
 @dataclass(frozen=True)
 class Curve:
-    """ln E of a test against a limit, over the audited tokens in the log's order.
+    """ln E of a test against a limit, or of the calibrated alarm, over the audited tokens in the log's order.
 
     `points` are (tokens seen, ln E), thinned out; `crossing` is where E first reached 1/alpha.
     """
@@ -43,6 +43,8 @@ class Curve:
     limit: float
     crossing: int | None
     record: int | None
+    calibrated: bool = False
+    """Whether it is the audit's own alarm over calibrated noise, and not a test of the tolerated share."""
 
     @property
     def low(self) -> float:

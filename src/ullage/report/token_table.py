@@ -26,6 +26,7 @@ _COLUMNS = (
     "admissible_count",
     "codelength",
 )
+_EVIDENCE = "log_e"  # bundles of before this column lack it
 MARGIN_EDGES = (0.0, 0.016, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Raw logits; the last class of mismatches is open, and tokens outside the filters have their own."""
 
@@ -45,6 +46,8 @@ class TokenTable:
     """-1: not computed."""
     codelength: NDArray[np.float64]
     """Bits; NaN: not computed."""
+    log_e: NDArray[np.float64] | None = None
+    """ln E of the calibrated alarm after each token; None where the audit had no calibration."""
 
     @cached_property
     def mismatch(self) -> NDArray[np.bool_]:
@@ -74,13 +77,13 @@ def read_tokens(path: Path) -> TokenTable:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows > _MAX_ROWS:
             raise MalformedError(f"{path} has more than {_MAX_ROWS:,} rows.")
-        table = file.read(columns=list(_COLUMNS))
+        table = file.read(columns=[*_COLUMNS, _EVIDENCE])
     except (OSError, pa.ArrowException) as error:
         raise MalformedError(f"{path} is not the table of an audit.") from error
     if set(_COLUMNS) - set(table.column_names):
         raise MalformedError(f"{path} lacks columns of an audit's table.")
     try:
-        return _table({name: table[name] for name in _COLUMNS})
+        return _table({name: table[name] for name in table.column_names})
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise MalformedError(f"{path} has columns of other types than an audit's table.") from error
 
@@ -117,9 +120,11 @@ def _table(columns: dict[str, object]) -> TokenTable:
     order = np.lexsort((position, record))
     outside = columns["outside"].to_numpy(zero_copy_only=False).astype(np.bool_)  # type: ignore[attr-defined]
     margin = np.where(outside, np.inf, floats("margin"))
+    evidence = floats(_EVIDENCE)[order] if _EVIDENCE in columns else np.full(len(order), np.nan)
     return TokenTable(
         record[order], integers("token")[order], integers("reference")[order], margin[order],
         integers("rank")[order], integers("admissible_count")[order], floats("codelength")[order],
+        evidence if len(evidence) and np.isfinite(evidence).all() else None,
     )  # fmt: skip
 
 
