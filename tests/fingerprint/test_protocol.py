@@ -26,7 +26,7 @@ from ullage.fingerprint.commitment import Commitment, commit, encode_state
 from ullage.fingerprint.fingerprint_claims import fingerprint_claims
 from ullage.fingerprint.messages import Committed
 from ullage.fingerprint.projection import fingerprint
-from ullage.fingerprint.tolerance import Tolerance, fit_tolerance
+from ullage.fingerprint.tolerance import Tolerance, fit_tolerance, load_tolerance
 from ullage.model.reference import Reference
 from ullage.model.states import reference_states
 from ullage.server.fingerprint_app import attach
@@ -153,6 +153,15 @@ def test_requests_that_are_none_are_refused(honest: tuple[str, list[Transcript]]
 def test_nobody_there_is_one_sentence(reference: Reference, tolerance: Tolerance) -> None:
     with pytest.raises(UsageError, match="No prover answers"):
         checked("http://127.0.0.1:9", reference, [], Terms(tolerance))
+
+
+def test_another_address_is_no_prover_and_no_file_is_no_tolerance(
+    honest: tuple[str, list[Transcript]], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no fingerprints"):
+        FingerprintClient(f"{honest[0]}/v1").commitments()
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_tolerance(tmp_path / "nothing.json")
 
 
 def test_a_tolerance_of_another_model_is_refused(

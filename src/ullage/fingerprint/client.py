@@ -50,7 +50,13 @@ class FingerprintClient:
         found: list[Committed] = []
         first = 0
         while True:
-            page = parse(Commitments, self._ask("GET", f"/v1/fingerprints?first={first}", None)).commitments
+            try:
+                data = self._ask("GET", f"/v1/fingerprints?first={first}", None)
+            except RefusedError as error:
+                raise UsageError(
+                    f"What answers at {self._url} has no fingerprints; give the address of `--fingerprints`."
+                ) from error
+            page = parse(Commitments, data).commitments
             numbers = [one.number for one in page]
             if any(after <= before for before, after in zip([first - 1, *numbers], numbers, strict=False)):
                 raise MalformedError("The prover's commitments are not in the order of their numbers.")

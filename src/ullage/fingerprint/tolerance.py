@@ -119,12 +119,15 @@ def save_tolerance(path: Path, tolerance: Tolerance) -> None:
 
 
 def load_tolerance(path: Path) -> Tolerance:
-    """Raises MalformedError for anything but such a file."""
+    """Raises UsageError for a file that cannot be read, MalformedError for anything but such a file."""
     try:
         with path.open("rb") as file:
-            data = json.loads(file.read(_MAX_BYTES))
-        return _parse(data)
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+            data = file.read(_MAX_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        return _parse(json.loads(data))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise MalformedError(f"{path} is not a file of tolerance of this version.") from error
 
 
