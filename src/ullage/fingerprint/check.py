@@ -87,7 +87,7 @@ class Checked:
     """For each answer the mean over coordinates of the squared difference (T,) in steps."""
     opened: int = 0
     received_bits: int = 0
-    """Of commitments, answers and openings together: what the prover could have said with them."""
+    """Of the bodies of all that came, the list of commitments included: what the prover could have said."""
 
     @property
     def covered(self) -> int:
@@ -144,6 +144,7 @@ def check(
             result.faults[transcript.counter] = Fault.WRONG_SHAPE
         elif fault := session.challenge(transcript, commitment):
             result.faults[transcript.counter] = fault
+    result.received_bits = 8 * prover.received
     return result
 
 
@@ -174,19 +175,17 @@ class _Session:
     result: Checked
 
     def challenge(self, transcript: Transcript, commitment: Commitment) -> Fault | None:
-        """Hold one answer against the reference; the fault if it is none. Counts every bit that came."""
+        """Hold one answer against the reference; the fault if it is none."""
         from ullage.model.states import reference_states
 
         terms, digest = self.result.terms, commitment.transcript
         step, tokens = terms.tolerance.step, commitment.tokens
-        self.result.received_bits += 8 * len(commitment.root)
         try:
             data = self.prover.answer(digest, self.seed, terms.coordinates, step)
         except RefusedError:
             return Fault.REFUSED
         except MalformedError:
             return Fault.MALFORMED
-        self.result.received_bits += 8 * len(data)
         if len(data) != tokens * terms.coordinates:
             return Fault.MALFORMED
         answer = np.frombuffer(data, np.uint8).reshape(tokens, terms.coordinates)
@@ -206,7 +205,6 @@ class _Session:
         try:
             opened = self.prover.open(commitment.transcript, tokens)
             for token, (data, path) in zip(tokens, opened, strict=True):
-                self.result.received_bits += 8 * (len(data) + sum(map(len, path)))
                 again = self._projected(commitment, token, check_opening(commitment, token, data, path))
                 self.result.opened += 1
                 if not np.array_equal(again, answer[token]):

@@ -34,12 +34,13 @@ class RefusedError(IntegrityError):
 
 
 class FingerprintClient:
-    """A prover's listener. `received` counts the bytes of its answers."""
+    """A prover's listener. `received` counts the bytes of its answers' bodies."""
 
     def __init__(self, url: str) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"'{url[:80]}' is not a URL such as http://127.0.0.1:8500.")
         self._url = url.rstrip("/")
+        self.received = 0
         self._http = httpx.Client(timeout=_SECONDS, trust_env=False, follow_redirects=False)
 
     def commitments(self) -> list[Committed]:
@@ -98,6 +99,7 @@ class FingerprintClient:
             raise UsageError(f"No prover answers at {self._url}: {error}.") from error
         except httpx.HTTPError as error:
             raise FaultError(f"The prover at {self._url} broke off: {type(error).__name__}.") from error
+        self.received += len(content)
         if response.status_code != httpx.codes.OK:
             raise RefusedError(f"The prover refuses with status {response.status_code}.")
         return bytes(content)

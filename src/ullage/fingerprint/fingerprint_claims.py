@@ -116,7 +116,8 @@ def _channel(result: Checked, model: str) -> Claim:
         bound=Bound.UPPER,
         evidence=Kind.PROVEN if tokens else Kind.NOT_COVERED,
         assumptions=(
-            "Every bit of commitments, answers and openings could be chosen by the prover.",
+            "Every bit of the list of commitments, of answers and openings could be the prover's choice.",
+            "Headers and times of the answers are not counted.",
             "They reach the verifier and nobody else; what he publishes is a verdict.",
         ),
         trusts=(Trust.VERIFIER, Trust.PERIMETER),
