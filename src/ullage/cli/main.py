@@ -89,6 +89,14 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "cosign": Command("log_witness:cosign", "Ask witnesses to cosign a log's checkpoint."),
         },
     ),
+    "fingerprint": (
+        "Hold a cooperating prover's hidden states against the reference's.",
+        {
+            "calibrate": Command("fingerprint:calibrate", "Measure how far an honest server's states lie."),
+            "collect": Command("fingerprint:collect", "Take down what a prover has committed to."),
+            "check": Command("fingerprint:check", "Challenge a prover about answers of a log."),
+        },
+    ),
     "wire": (
         "Account for every byte of the cable between server and tap.",
         {

@@ -38,6 +38,9 @@ def serve_adversary(
     ] = "127.0.0.1:8000",
     payload: Annotated[Path | None, typer.Option(help="The file to hide, for those that hide one.")] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Most sequences decoded together.")] = 32,
+    fingerprints: Annotated[
+        str | None, typer.Option(help="HOST:PORT for a verifier of hidden states, as of `ullage serve`.")
+    ] = None,
 ) -> None:
     """Serve a cheating model behind the same API.
 
@@ -62,7 +65,12 @@ def serve_adversary(
     folder = builtin_path() if model is None else model
     tokenizer = ModelTokenizer.load(folder)
     cheat = build_cheat(name, Setting(folder, dtype, secret))
-    engine = Engine(cheat.model, tokenizer, cheat.chooser, max_batch)
+    chooser = cheat.chooser
+    if fingerprints is not None:
+        from ullage.server.fingerprint_app import MEMORY_BYTES, fingerprinting
+
+        chooser = fingerprinting(chooser, cheat.model, fingerprints, MEMORY_BYTES)
+    engine = Engine(cheat.model, tokenizer, chooser, max_batch)
     # Under the name that the honest server goes by.
     run.serve(create_app(engine, model_name(folder)), host, port)
 

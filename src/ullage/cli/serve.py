@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ullage.errors import UsageError
+
 
 def serve(
     *,
@@ -24,6 +26,10 @@ def serve(
     ] = None,
     agent_machine: Annotated[str, typer.Option(help="As --machine of `ullage agent`.")] = "group",
     agent_limit_mib: Annotated[int | None, typer.Option(min=1, help="Map at most this much.")] = None,
+    fingerprints: Annotated[
+        str | None, typer.Option(help="HOST:PORT for a verifier of hidden states (docs/fingerprints.md).")
+    ] = None,
+    fingerprint_mib: Annotated[int, typer.Option(min=1, help="Memory for hidden states.")] = 256,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API.
 
@@ -41,14 +47,24 @@ def serve(
     check_precision(dtype)
     folder = builtin_path() if model is None else model
     tokenizer = ModelTokenizer.load(folder)
+    if fingerprints is not None and agent is not None:
+        raise UsageError(
+            "The states of a model that --agent may erase cannot be kept; leave out --fingerprints."
+        )
     listener = run.bind(host, port)
 
     from ullage.model.loading import load_causal_lm
     from ullage.server.app import create_app
-    from ullage.server.chooser import SeededChooser
+    from ullage.server.chooser import SeededChooser, TokenChooser
     from ullage.server.engine import Engine
 
-    engine = Engine(load_causal_lm(folder, dtype), tokenizer, SeededChooser(), max_batch)
+    loaded = load_causal_lm(folder, dtype)
+    chooser: TokenChooser = SeededChooser()
+    if fingerprints is not None:
+        from ullage.server.fingerprint_app import fingerprinting
+
+        chooser = fingerprinting(chooser, loaded, fingerprints, fingerprint_mib << 20)
+    engine = Engine(loaded, tokenizer, chooser, max_batch)
     if agent is not None:
         from ullage.memory.host import ServerHost
         from ullage.memory.service import Settings, attach

@@ -8,16 +8,19 @@ A bet names rates r_v >= u_v and r_out >= floor with a sum below 1. Its factor
 
     e = r_v / u_v  |  r_out / floor  |  c = (1 - sum r - r_out) / (1 - sum u - floor)  for the winner
 
-has mean c + sum rho_v (r_v/u_v - c) + rho_out (r_out/floor - c) at true rates rho. Every bracket is positive
-(r >= u makes c <= 1), so the mean is largest at rho = u, where it is 1: e is an e-variable for all of H0, and
-products of such factors are test supermartingales (Ville: they reach 1/alpha with probability <= alpha).
-This refines `ullage.audit.alarm` from one limit a token to one a candidate, so that a bet can name *which*
-token an int8 model would say, and not only that something differs.
+has mean c + sum rho_v (r_v/u_v - c) + rho_out (r_out/floor - c) at true rates rho. Every bracket is
+positive (r >= u makes c <= 1), so the mean is largest at rho = u, where it is 1: e is an e-variable for all
+of H0, and products of such factors are test supermartingales (Ville: they reach 1/alpha with probability <=
+alpha). This refines `ullage.audit.alarm` from one limit a token to one a candidate, so that a bet can name
+*which* token an int8 model would say, and not only that something differs.
 
-The evidence is an average: half on the alarm's own bets (deviation at some rate, larger noise), half on the
-configurations that the auditor can run. And each of these starts half with the first token, half with an
-answer k at weight 1/(k (k+1)), so that a provider who turns dishonest later is still found: the capital of
-bets that have not begun lies idle, which is a bet of factor 1.
+The evidence is an average. ALARM of it is on bets without a configuration: half of that on the alarm's own
+(deviation at some rate, larger noise), half on tokens that were no near-tie at all, which is what another
+prompt, sampler or seed says. The rest is on the configurations that the auditor can run, a third on each of
+their families (weights, prompts, samplers), so that many of one kind do not dilute another. And each of
+these starts half with the first token, half with an answer k at weight 1/(k (k+1)), so that a provider who
+turns dishonest later is still found: the capital of bets that have not begun lies idle, which is a bet of
+factor 1.
 """
 
 from __future__ import annotations
@@ -35,7 +38,12 @@ from ullage.audit.coding import INFLATIONS
 from ullage.probe.views import Array, Integers, SeededView, SoftmaxView, View
 
 _MOST: Final = 0.999  # of the room that a bet may take, so that no token loses all of it
-_FROM_THE_START: Final = 0.5
+_FROM_THE_START: Final = 0.8
+ALARM: Final = 0.25
+_ELSEWHERE: Final = (0.9, 0.6, 0.4, 0.2, 0.1, 0.05, 0.02)
+"""Shares of tokens that a server says elsewhere than at a near-tie."""
+_SAMPLERS: Final = ("unseeded", "temperature", "greedy")
+_PROMPTS: Final = ("no-template", "other-template", "system-prompt")
 
 
 def log_factors(null: SeededView, other: View, claimed: Integers) -> Array:
@@ -68,12 +76,40 @@ def log_ratio(null: View, other: View, claimed: Integers) -> Array:
 
 
 def alarm_bets(null: SeededView, claimed: Integers) -> list[tuple[float, Array]]:
-    """Weight's logarithm and ln factors (T,) of the bets of `ullage.audit.alarm` under the same H0."""
+    """Weight's logarithm and ln factors (T,) of the bets without a configuration; weights sum to 1."""
     limits = np.clip(null.limits().sum(axis=1), 1e-300, 1.0)
     hits = (null.outcomes[:, 1:] == claimed[:, None]).any(axis=1) & (claimed != null.winner)
     outside = (claimed != null.winner) & ~hits
     louder = [null.noise.model.mismatch_probability(null.gaps, factor) for factor in INFLATIONS]
-    return list(log_bets(limits, hits, outside, null.noise.floor, louder))
+    half = math.log(0.5)
+    own = log_bets(limits, hits, outside, null.noise.floor, louder)
+    return [(half + weight, steps) for weight, steps in own] + [
+        (half - math.log(len(_ELSEWHERE)), _elsewhere(limits, hits, outside, null.noise.floor, share))
+        for share in _ELSEWHERE
+    ]
+
+
+def _elsewhere(
+    limits: Array, hits: NDArray[np.bool_], outside: NDArray[np.bool_], floor: float, share: float
+) -> Array:
+    """ln factors (T,) of r_out = floor + share (1 - pi - floor), near-ties at their limits."""
+    room = np.maximum(1 - limits - floor, 0.0)
+    none = np.where(room > 0, math.log1p(-share), 0.0)
+    found = np.where(outside, np.log1p(share * room / floor), none)
+    return np.asarray(np.where(hits, 0.0, found))
+
+
+def configuration_weights(names: Sequence[str]) -> dict[str, float]:
+    """Each configuration's part of what is bet on configurations: families alike, members of one alike."""
+    families = [_family(name) for name in names]
+    share = 1 / max(len(set(families)), 1)
+    return {name: share / families.count(family) for name, family in zip(names, families, strict=True)}
+
+
+def _family(name: str) -> str:
+    if name.startswith(_SAMPLERS):
+        return "samplers"
+    return "prompts" if name.startswith(_PROMPTS) else "weights"
 
 
 class Bet(NamedTuple):
@@ -88,14 +124,14 @@ def bets_of(
     null: SeededView, others: Mapping[str, View], claimed: Integers, names: Sequence[str]
 ) -> list[Bet]:
     """All bets on one answer: the alarm's, and one for each of the configurations `names`."""
-    half = math.log(0.5)
+    alarm = math.log(ALARM)
     found = [
-        Bet(f"alarm {at}", half + weight, steps)
+        Bet(f"alarm {at}", alarm + weight, steps)
         for at, (weight, steps) in enumerate(alarm_bets(null, claimed))
     ]
-    for name in names:
+    for name, weight in configuration_weights(names).items():
         steps = log_factors(null, others[name], claimed) if name in others else np.zeros(len(claimed))
-        found.append(Bet(name, half - math.log(len(names)), steps))
+        found.append(Bet(name, math.log((1 - ALARM) * weight), steps))
     return found
 
 
@@ -146,7 +182,7 @@ class Evidence:
     def advance(self, bets: Sequence[Bet]) -> Array:
         """The same from an answer's bets, always the same ones in the same order."""
         self.answers += 1
-        idle = 0.0 if self.names else 0.5
+        idle = 0.0 if self.names else 1 - ALARM
         total = np.full(len(bets[0].steps), math.log(idle) if idle else -np.inf)
         for bet in bets:
             capital = self._capital.setdefault(bet.name, _Capital())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from ullage.probe.scoring import Scored
-from ullage.probe.views import SoftmaxView
+from ullage.probe.views import SHIFTS, SoftmaxView
 
 UNLISTED: Final = "unlisted"
 _SHARES: Final = (0.01, 0.05, 0.2, 0.5, 0.9)
@@ -32,6 +32,10 @@ class Explanation:
     names: tuple[str, ...]
     log_likelihood: tuple[float, ...]
     share: tuple[float, ...]
+    follows_seed: bool = False
+    """Whether the tokens follow the seed, a thousand to one, whatever the logits are."""
+    shift: int = 0
+    """If so: by how many tokens the prompt is longer than the declared one, as the noise's positions say."""
 
     @property
     def best(self) -> str:
@@ -51,10 +55,15 @@ class Change:
 
 @dataclass
 class Likelihoods:
-    """ln P of every answer under every configuration."""
+    """ln P of every answer under every configuration.
+
+    Noise and tokens count together: P(noise) P(tokens | noise), P(noise) being the same for all and left out.
+    """
 
     names: tuple[str, ...]
     rows: list[NDArray[np.float64]] = field(default_factory=list)
+    log_seed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(SHIFTS)))
+    """ln of the e-values that the tokens follow the seed, for each of SHIFTS."""
 
     def add(self, scored: Scored) -> None:
         """One more answer. A configuration without a view of it is taken to expect none of its tokens."""
@@ -66,16 +75,22 @@ class Likelihoods:
             for name in self.names
         ]
         self.rows.append(np.array([*known, *_unlisted(scored)]))
+        if scored.seed_evidence is not None:
+            self.log_seed = self.log_seed + scored.seed_evidence
 
     def table(self) -> NDArray[np.float64]:
-        """(answers, configurations + shares of deviation)."""
-        width = len(self.names) + len(_SHARES)
+        """(answers, configurations + shares of deviation + other logits under the seed, by shift)."""
+        width = len(self.names) + len(_SHARES) + len(SHIFTS)
         return np.array(self.rows) if self.rows else np.zeros((0, width))
 
     def explain(self) -> Explanation:
         total = self.table().sum(axis=0)
         count = len(self.names)
-        unlisted = float(logsumexp(total[count:])) - math.log(len(_SHARES))
+        apart, seeded = total[count : count + len(_SHARES)], total[count + len(_SHARES) :]
+        unlisted = math.log(0.5) + float(
+            np.logaddexp(logsumexp(apart) - math.log(len(apart)), logsumexp(seeded) - math.log(len(seeded)))
+        )
+        log_seed = float(logsumexp(self.log_seed)) - math.log(len(SHIFTS))
         every = np.append(total[:count], unlisted)
         names = (*self.names, UNLISTED)
         order = np.argsort(-every, kind="stable")
@@ -84,6 +99,8 @@ class Likelihoods:
             tuple(names[at] for at in order),
             tuple(float(every[at]) for at in order),
             tuple(float(share[at]) for at in order),
+            log_seed > _ODDS,
+            SHIFTS[int(self.log_seed.argmax())],
         )
 
     def change(self) -> Change | None:
@@ -110,7 +127,8 @@ class Likelihoods:
 
 def _unlisted(scored: Scored) -> Sequence[float]:
     """ln P if the provider runs something that says the declared winner most of the time, and otherwise
-    something that is plausible, for several shares."""
+    something that is plausible, for several shares; and if it says what is plausible by the seed: another
+    template, say, whose logits nobody has, but whose noise is known (`log_seed_evidence`)."""
     declared = scored.declared
     soft = [view for view in scored.views.values() if isinstance(view, SoftmaxView)]
     ids = scored.claimed[:, None]
@@ -120,4 +138,7 @@ def _unlisted(scored: Scored) -> Sequence[float]:
         else np.full(len(scored.claimed), 1 / declared.noise.model.vocabulary_size)
     )
     same = scored.claimed == declared.winner
-    return [float(np.log((1 - share) * same + share * plausible).sum()) for share in _SHARES]
+    apart = [float(np.log((1 - share) * same + share * plausible).sum()) for share in _SHARES]
+    if scored.seed_evidence is None:
+        return [*apart, *[max(apart)] * len(SHIFTS)]
+    return [*apart, *(float(np.log(plausible).sum()) + scored.seed_evidence).tolist()]

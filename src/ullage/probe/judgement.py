@@ -63,8 +63,15 @@ def _explained(
             f"The model changed midway: until answer {change.answer} the tokens are best explained by "
             f"'{change.before}' ({before}), from then on by '{change.after}' ({after})."
         ]
+    shift = explanation.shift
     if explanation.best == UNLISTED:
-        return ["None of the configurations that were tried explains the tokens."]
+        length = f", as after a prompt of {abs(shift)} tokens {'more' if shift > 0 else 'less'}"
+        more = (
+            f" They follow the seed{length if shift else ''}, so what differs are the logits: another "
+            "template or instructions that were not tried (--system-prompt), or other weights."
+        )
+        said = "None of the configurations that were tried explains the tokens."
+        return [said + (more if explanation.follows_seed else "")]
     if explanation.best == "declared":
         return [
             "No configuration that was tried explains the tokens better than the declared one: its noise is "

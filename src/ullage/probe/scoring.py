@@ -13,9 +13,10 @@ from ullage.probe.configurations import Configuration, Weights
 from ullage.probe.noise import WIDTH, ProbeNoise
 from ullage.probe.questions import Question
 from ullage.probe.splitting import Split, split_text
-from ullage.probe.views import SeededView, SoftmaxView, View
+from ullage.probe.views import SHIFTS, SeededView, SoftmaxView, View, log_seed_evidence
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.candidates import Candidates, score_with_candidates
+from ullage.sampling.gumbel import GumbelProfile
 from ullage.sampling.profiles import Profile
 
 
@@ -29,6 +30,9 @@ class Scored:
     """By configuration, the declared one among them; without those that cannot see this answer."""
     stopped: str = ""
     """Why a text was not read to its end; see `Split`."""
+    seed_evidence: NDArray[np.float64] | None = None
+    """ln of e-values (O,) that the tokens follow the seed, whatever the logits, for each of SHIFTS; None
+    without Gumbel noise."""
 
     @property
     def declared(self) -> SeededView:
@@ -74,7 +78,8 @@ class Scorer:
             if key not in kept:
                 (kept[key],) = reference.logits([(*prompt, *output)], [len(prompt)])
             views[configuration.name] = self._view(configuration, question, prompt, output, kept[key])
-        return Scored(question, np.asarray(output, np.int64), views, split.stopped)
+        claimed = np.asarray(output, np.int64)
+        return Scored(question, claimed, views, split.stopped, self._seed_evidence(question, claimed))
 
     def candidates(
         self, question: Question, output: Sequence[int]
@@ -96,6 +101,20 @@ class Scorer:
             return SoftmaxView(logits, configuration.temperature or 1.0, self._noise)
         winner, near, margin = self._near(logits, question, len(prompt), output, configuration)
         return SeededView.of(winner, near, margin, self._noise)
+
+    def _seed_evidence(self, question: Question, claimed: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """For each of SHIFTS, (O,): a longer prompt moves the noise of position-addressed profiles."""
+        if question.parameters.greedy or not isinstance(self._profile, GumbelProfile):
+            return None
+        size, here = self.weights.declared.vocabulary_size, np.arange(len(claimed))
+        found = np.full(len(SHIFTS), -len(claimed) * np.log(size))  # as good as impossible
+        for column, shift in enumerate(SHIFTS):
+            length = len(question.prompt_ids) + shift
+            if length >= 1 and (self._profile.position_addressed or not shift):
+                address = NoiseAddress.of_response(question.seed, length, len(claimed))
+                noise = self._profile.noise(address, size).at(here, claimed)
+                found[column] = log_seed_evidence(noise).sum()
+        return found
 
     def _near(
         self,

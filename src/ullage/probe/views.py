@@ -7,7 +7,7 @@ randomness of its own has its whole softmax. Shapes: T tokens, C candidates, K i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,11 @@ from scipy.special import logsumexp
 
 from ullage.probe.noise import ProbeNoise
 from ullage.sampling.candidates import Candidates
+
+PROBABILITIES: Final = (0.99, 0.8, 0.5, 0.25, 0.1, 0.03)
+"""Of a said token under logits that nobody knows."""
+SHIFTS: Final = tuple(range(-64, 129))
+"""Tokens that a prompt may have more than the declared one."""
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -89,3 +94,18 @@ def _floored(probability: Array, ids: Integers, noise: ProbeNoise) -> Array:
     floor, size = noise.model.floor, noise.model.vocabulary_size
     smoothed: Array = np.where(ids >= 0, (1 - floor) * probability + floor / size, 0.0)
     return smoothed
+
+
+def log_seed_evidence(noise: Array) -> Array:
+    """ln of an e-value (T,) that a server draws by this seed, from the noise (T,) of the tokens that it said.
+
+    A server of its own randomness says tokens independently of the noise, which is then standard Gumbel.
+    One that says the argmax of any logits z' + g says v with g_v = M - z'_v, where M, the maximum, is
+    independent of v (Gumbel-max): Gumbel shifted by -ln p, p the probability of v under its softmax. The
+    ratio of the two densities is exp(-E (1/p - 1)) / p with E = exp(-g), and its mean over PROBABILITIES is
+    an e-value, whatever the logits are: the provider's need not be known.
+    """
+    odds = 1 / np.array(PROBABILITIES)
+    exponents = np.exp(-np.asarray(noise))[:, None]
+    found: Array = logsumexp(np.log(odds) - exponents * (odds - 1), axis=1) - np.log(len(odds))
+    return found

@@ -1,0 +1,1 @@
+"""Activation fingerprints: hidden states of a cooperating prover, committed first, projected afterwards."""
