@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ullage.cli.progress import Quiet, meter
 from ullage.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def calibrate(
     answers: Annotated[int, typer.Option(min=20, max=100_000, help="To calibrate on.")] = 100,
     max_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Of one answer.")] = 48,
     temperature: Annotated[float, typer.Option(help="To ask for.")] = 1.0,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure how far the states of an honest server of yours lie from the reference's.
@@ -40,7 +41,6 @@ def calibrate(
     """
     import secrets
 
-    from ullage.cli.audit import meter
     from ullage.fingerprint.calibrate import CalibrationPlan
     from ullage.fingerprint.calibrate import calibrate as measure
     from ullage.fingerprint.tolerance import save_tolerance
@@ -54,7 +54,7 @@ def calibrate(
         server, prover, model or builtin_path(), "float32" if dtype == "float32" else "bfloat16",
         secrets.token_hex(16), answers, max_tokens, temperature,
     )  # fmt: skip
-    with meter(shown=not as_json and sys.stderr.isatty()) as progress:
+    with meter(quiet=quiet) as progress:
         tolerance = measure(plan, progress)
     save_tolerance(out, tolerance)
     said = (
@@ -97,6 +97,7 @@ def check(
     coordinates: Annotated[int, typer.Option("--bytes", min=1, max=4, help="Bytes a token.")] = 1,
     openings: Annotated[int, typer.Option("--open", min=0, max=64, help="States opened of each answer.")] = 2,
     alpha: Annotated[float, typer.Option(help="False alarms, at most.")] = 1e-3,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Hold a prover's committed states against the reference's, along directions drawn now.
@@ -105,7 +106,6 @@ def check(
     cannot-tell. It says nothing about how tokens were drawn from the states: that is `ullage audit`.
     """
     from ullage.claims import to_json
-    from ullage.cli.audit import meter
     from ullage.fingerprint.check import Terms, check_tolerance, read_collected
     from ullage.fingerprint.check import check as challenge
     from ullage.fingerprint.client import FingerprintClient
@@ -127,7 +127,7 @@ def check(
     reference = Reference.load(folder, "float32" if terms.tolerance.dtype == "float32" else "bfloat16")
     check_tolerance(terms.tolerance, reference)
     with (
-        meter(shown=not as_json and sys.stderr.isatty()) as progress,
+        meter(quiet=quiet) as progress,
         FingerprintClient(prover) as client,
     ):
         result = challenge(client, reference, drawn, terms, earlier=earlier, progress=progress)

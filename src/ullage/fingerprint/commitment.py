@@ -69,6 +69,7 @@ def leaves_of(states: Sequence[bytes]) -> list[bytes]:
 
 
 def commit(transcript: bytes, states: Sequence[bytes], width: int, dtype: StateType) -> Commitment:
+    """The commitment to the encoded states of one answer, `width` numbers each, in their order."""
     return Commitment(transcript, tree_root(leaves_of(states)), len(states), width, dtype)
 
 
