@@ -42,6 +42,7 @@ def test_bash_completes(script: Path, words: tuple[str, ...], expected: set[str]
     assert expected <= set(done.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["zsh", "tcsh"])
 def test_other_shells_get_a_script_that_names_every_command(shell: str) -> None:
     printed = ullage("completion", shell)
