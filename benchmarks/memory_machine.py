@@ -3,7 +3,7 @@
     python benchmarks/memory_machine.py erase --machine-mib 16384
     python benchmarks/memory_machine.py cycle --machine-mib 16384 --mode stream --count 20
     python benchmarks/memory_machine.py hold --machine-mib 16384
-    python benchmarks/memory_machine.py hold --machine-mib 4096 --full
+    python benchmarks/memory_machine.py hold --machine-mib 3072 --full
 
 `erase` fills a fresh agent (cold), then again (warm), in both modes. `cycle` wipes a serving machine again
 and again under traffic and counts requests that were lost. `hold` challenges it while it serves: noise beside
@@ -167,9 +167,11 @@ def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def serving(group: Path, cores: set[int], folder: Path, batch: int) -> Iterator[tuple[str, str]]:
+def serving(
+    group: Path, cores: set[int], folder: Path, batch: int, dtype: str = "bfloat16"
+) -> Iterator[tuple[str, str]]:
     """(URL, agent) of a server in the group."""
-    options = ("--listen", "127.0.0.1:0", "--agent", "127.0.0.1:0", "--dtype", "bfloat16")
+    options = ("--listen", "127.0.0.1:0", "--agent", "127.0.0.1:0", "--dtype", dtype)
     sizes = ("--model", str(folder), "--max-batch", str(batch))
     with running(group, cores, "serve", *options, *sizes) as process:
         agent = line_with(process.stderr, r"memory agent at (\S+)")
@@ -207,7 +209,7 @@ def cycle(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
 
 
 def random_model(folder: Path, size: int) -> int:
-    """The built-in architecture, its width scaled until bfloat16 weights have about `size` bytes.
+    """The built-in architecture, its width scaled until float32 weights have about `size` bytes.
 
     Returns the bytes of key-value memory that one sequence takes.
     """
@@ -221,35 +223,39 @@ def random_model(folder: Path, size: int) -> int:
         if path.suffix in {".json", ".jinja"}:
             shutil.copy(path, folder)
     width = 256
-    while 2 * config.num_hidden_layers * 11 * (width + 128) ** 2 < size:
+    while 4 * config.num_hidden_layers * 11 * (width + 128) ** 2 < size:
         width += 128
     config.hidden_size, config.intermediate_size = width, int(2.75 * width)
+    config.dtype = "float32"
     config.num_attention_heads = width // 64
     config.num_key_value_heads = width // 64
     config.head_dim = 64
     torch.manual_seed(1)
-    model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+    model = transformers.LlamaForCausalLM(config)
     model.save_pretrained(folder)
-    return int(4 * config.num_hidden_layers * width * config.max_position_embeddings)
+    return int(8 * config.num_hidden_layers * width * config.max_position_embeddings)
 
 
 def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
     size = options.machine_mib * MIB
     with tempfile.TemporaryDirectory(prefix="ullage-") as name:
-        folder, batch = builtin_path(), 16
+        folder, batch, dtype = builtin_path(), 16, "bfloat16"
         if options.full:
-            folder = Path(name)
+            folder, dtype = Path(name), "float32"
             slot_bytes = random_model(folder, int(size * options.weights_share))
             batch = max(1, int(size * options.cache_share) // slot_bytes)
         reserve = options.reserve_mib * MIB
-        with control_group(size) as group, serving(group, options.cores, folder, batch) as (url, agent):
+        with (
+            control_group(size) as group,
+            serving(group, options.cores, folder, batch, dtype) as (url, agent),
+        ):
             settings = CycleSettings(folder, size - reserve, url)
             run_cycle(agent, Plan("stream", 64 * MIB), rates, settings)
             declared = Declared(folder, size, recompute_with(folder) if options.full else None)
             plan = HoldPlan(
                 visits=options.visits,
                 rounds=options.rounds,
-                quorum=3,
+                quorum=1 if options.full else 3,
                 pause=options.pause,
                 budget=size - reserve,
             )
@@ -297,7 +303,7 @@ def recompute_with(folder: Path) -> Recompute:
     from ullage.model.key_values import key_values
     from ullage.model.loading import load_causal_lm
 
-    model = load_causal_lm(folder, "bfloat16")
+    model = load_causal_lm(folder, "float32")
 
     def recompute(tokens: Sequence[int]) -> list[NDArray[np.float32]]:
         return key_values(model, tokens)
@@ -324,8 +330,8 @@ def main() -> None:
     parser.add_argument("--between", type=float, default=2.0, help="seconds from one cycle to the next")
     parser.add_argument("--serve-mib", type=int, default=128, help="what a cycle gives back to the server")
     parser.add_argument("--full", action="store_true", help="mostly weights and key-value memory")
-    parser.add_argument("--weights-share", type=float, default=0.28, help="a reload holds them three times")
-    parser.add_argument("--cache-share", type=float, default=0.54)
+    parser.add_argument("--weights-share", type=float, default=0.1, help="a reload holds them three times")
+    parser.add_argument("--cache-share", type=float, default=0.72)
     parser.add_argument(
         "--reserve-mib", type=int, default=640, help="what is not declared: process, activations"
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +56,11 @@ def check_shape(shape: CacheShape, sizes: Sequence[int], sequences: Sequence[Seq
         raise IntegrityError("The agent names more tokens than its key-value memory can stand for.")
 
 
-def widened(data: memoryview, item_bytes: int) -> NDArray[np.float32]:
-    """Elements in float32; bfloat16 is the upper half of one."""
-    if item_bytes == 4:
-        return np.frombuffer(data, np.float32)
-    return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+def widened(held: NDArray[Any]) -> NDArray[np.float32]:
+    """Elements in float32; those of bfloat16 come as 16-bit integers, the upper half of one."""
+    if held.dtype == np.float32:
+        return held
+    return (held.astype(np.uint32) << 16).view(np.float32)
 
 
 def _ordinal(values: NDArray[np.float32], item_bytes: int) -> NDArray[np.int64]:
@@ -92,7 +93,8 @@ def check_cache(
     check_shape(shape, [len(data) for data in segments], sequences)
     tolerance = TOLERANCES.get(shape.item_bytes, 0.0)
     places = (shape.slots, shape.heads, shape.capacity, shape.width)
-    arrays = [widened(data, shape.item_bytes).reshape(places) for data in segments]
+    held = np.float32 if shape.item_bytes == 4 else np.uint16
+    arrays = [np.frombuffer(data, held).reshape(places) for data in segments]
     elements = outside = fresh_elements = 0
     bits = 0.0
     seen: set[bytes] = set()
@@ -101,7 +103,7 @@ def check_cache(
             continue
         fresh = _fresh_positions(row, seen)  # (S,)
         for index, expected in enumerate(recompute(row)):
-            found = arrays[index][slot, :, : len(row)]  # (heads, S, D)
+            found = widened(arrays[index][slot, :, : len(row)])  # (heads, S, D)
             wrong = ~(np.abs(found - expected) <= _spread(expected, tolerance))
             elements += found.size
             outside += int(wrong.sum())
@@ -134,15 +136,13 @@ def _fresh_positions(row: Sequence[int], seen: set[bytes]) -> NDArray[np.bool_]:
 
 
 def _packed_bits(
-    arrays: Sequence[NDArray[np.float32]], sequences: Sequence[Sequence[int]], item_bytes: int
+    arrays: Sequence[NDArray[Any]], sequences: Sequence[Sequence[int]], item_bytes: int
 ) -> float:
     """Bits an element that an order-0 code of the byte planes needs, over all that stands for tokens."""
     planes, elements = PlaneHistogram(item_bytes), 0
     for array in arrays:
         for slot, row in enumerate(sequences):
             values = np.ascontiguousarray(array[slot, :, : len(row)]).reshape(-1).view(np.uint8)
-            if item_bytes == 2:  # the upper halves, little-endian
-                values = np.ascontiguousarray(values.reshape(-1, 4)[:, 2:]).reshape(-1)
             planes.feed(values)
             elements += len(values) // item_bytes
     return planes.bits / elements if elements else 0.0
