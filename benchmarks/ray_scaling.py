@@ -29,6 +29,7 @@ from ullage.audit.recompute import recompute
 from ullage.log.record import Record
 from ullage.model.builtin import builtin_path
 from ullage.model.reference import Reference
+from ullage.sampling.logits import use_threads
 from ullage.sampling.profiles import Profile, get_profile
 
 WORKERS: Final = (1, 2)
@@ -59,7 +60,9 @@ def on_cluster(cluster: Cluster, model: Path, profile: Profile, records: Sequenc
     began = time.perf_counter()
     scores = reference.recompute(profile, records, lambda done: steps.append((time.perf_counter(), done)))
     ended = time.perf_counter()
-    start, before = steps[2 * cluster.workers - 1]  # both workers are at work by then
+    if len(steps) < 3 * cluster.workers:
+        raise SystemExit("Too little work for a rate: raise --repeat.")
+    start, before = steps[2 * cluster.workers - 1]  # all workers are at work by then
     return Run(ended - began, (steps[-1][1] - before) / (steps[-1][0] - start), as_bytes(scores))
 
 
@@ -85,6 +88,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    use_threads(1)
     model, profile = options.model or builtin_path(), get_profile(options.profile)
     reference = Reference.load(model)
     records = honest_records(reference, profile, MIX, options.answers, options.tokens) * options.repeat

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -160,6 +161,7 @@ def test_a_killed_worker_costs_time_and_changes_no_bit(
     logs: Logs, model: Path, keys: Path, tmp_path: Path
 ) -> None:
     """The whole audit with a Ray of its own, which nothing outside this machine can reach."""
+    before = set(Path(tempfile.gettempdir()).glob("ullage-ray-*"))
     killed: list[int] = []
     listening: set[str] = set()
     steps: list[int] = []
@@ -195,6 +197,7 @@ def test_a_killed_worker_costs_time_and_changes_no_bit(
         update={"created": "0"}
     )
     assert not [name for name in _descendants().values() if "ray" in name], "Ray was left running"
+    assert set(Path(tempfile.gettempdir()).glob("ullage-ray-*")) <= before, "Ray's folder was left"
 
 
 def run(head: Head, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,9 @@ from ullage.log.record import ClosePart, OpenPart, Parameters, Record
 from ullage.log.store import LogReader
 from ullage.model.batching import BATCH_TOKENS, batches
 from ullage.model.reference import Reference
+from ullage.sampling.address import NoiseAddress
+from ullage.sampling.logits import use_threads
+from ullage.sampling.parameters import SamplingParameters
 from ullage.sampling.profiles import get_profile
 
 NOTHING = "sha256:" + "0" * 64
@@ -83,6 +87,20 @@ def test_batches_that_are_scored_alone_have_the_bits_of_all_together(
         for place, scores in zip(batch, alone, strict=True):
             for name in ("token", "reference", "margin", "rank", "entropy"):
                 assert getattr(scores, name).tobytes() == getattr(together[place], name).tobytes()
+
+
+def test_a_worker_of_one_thread_scores_the_same_bits() -> None:
+    logits = np.random.default_rng(3).standard_normal((300, 4096), dtype=np.float32) * 3
+    profile, parameters = get_profile("murmur3-gumbel/f64"), SamplingParameters(0.9, 0.9)
+    address = NoiseAddress.of_response(7, 3, len(logits))
+    many = profile.score(logits, np.zeros(300, np.int64), parameters, address)
+    use_threads(1)
+    try:
+        one = profile.score(logits, np.zeros(300, np.int64), parameters, address)
+    finally:
+        use_threads(8)
+    assert one.reference.tobytes() == many.reference.tobytes()
+    assert one.margin.tobytes() == many.margin.tobytes()
 
 
 @given(st.integers(0, 30), st.integers(1, 5), st.floats(0, 0.1), st.randoms(use_true_random=False))

@@ -108,11 +108,12 @@ def joined(options: RayOptions) -> Iterator[Cluster]:
 
         if ray.is_initialized():
             raise UsageError("This process is connected to a Ray cluster already: call ray.shutdown() first.")
+        # Removed after the shutdown, whose processes may still close files in it.
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="ullage-ray-", ignore_cleanup_errors=True)
+        )
         stack.callback(ray.shutdown)
         if own:
-            folder = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="ullage-ray-", ignore_cleanup_errors=True)
-            )
             workers = options.workers or _usable_cores() // options.threads or 1
             _start(ray, folder, workers * options.threads)
             name = "a Ray of its own on this machine"

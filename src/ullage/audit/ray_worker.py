@@ -67,8 +67,10 @@ class Worker:
 
         from ullage.model.builtin import builtin_path
         from ullage.model.reference import Reference
+        from ullage.sampling.logits import use_threads
 
         torch.set_num_threads(self._task.threads)
+        use_threads(self._task.threads)
         try:
             reference = Reference.load(Path(self._task.model) if self._task.model else builtin_path())
         except UllageError as error:
