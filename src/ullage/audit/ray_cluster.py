@@ -108,6 +108,8 @@ def joined(options: RayOptions) -> Iterator[Cluster]:
 
         if ray.is_initialized():
             raise UsageError("This process is connected to a Ray cluster already: call ray.shutdown() first.")
+        # Ray tells of lost workers on standard output, which is the command's own.
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         # Removed after the shutdown, whose processes may still close files in it.
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="ullage-ray-", ignore_cleanup_errors=True)
