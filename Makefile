@@ -86,7 +86,7 @@ conformance-vllm: venv
 	@echo "[1/2] vLLM for the CPU in build/vllm-venv"
 	@$(PYTHON) tools/install_engine.py vllm build/vllm-venv $(PIP_ARGS)
 	@echo "[2/2] the whole way (a quarter of an hour on two cores)"
-	@$(BIN)/python -m pytest tests/conformance/test_vllm.py -m slow
+	@$(BIN)/python -m pytest tests/conformance/test_vllm.py -m slow --basetemp build/conformance/run
 	@cat build/conformance/vllm-*.json
 
 conformance-text: venv
@@ -94,7 +94,7 @@ conformance-text: venv
 	@$(PYTHON) tools/install_engine.py transformers build/transformers-venv $(PIP_ARGS)
 	@$(PYTHON) tools/install_engine.py llama.cpp build/llama-venv $(PIP_ARGS)
 	@echo "[2/2] what of them can be verified"
-	@$(BIN)/python -m pytest tests/conformance/test_text_engines.py -m slow
+	@$(BIN)/python -m pytest tests/conformance/test_text_engines.py -m slow --basetemp build/conformance/run
 	@cat build/conformance/text-*.json
 
 clean:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit.conftest import opened, run_ullage
-from ullage.api import audit, audit_result
+from ullage.api import audit, audit_result, bound
 from ullage.claims import to_json
 
 Logs = dict[str, Path]
@@ -39,6 +39,26 @@ def test_the_room_can_be_called(logs: Logs, model: Path) -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     assert "token.mismatch_rate" in done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.slow
+def test_the_example_for_researchers_runs(logs: Logs, model: Path, keys: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "examples" / "audit_and_bound.py"
+    out = tmp_path / "bundle"
+    command = [sys.executable, script, logs["honest"], model, keys, out, "288"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "token.mismatch_rate 0.0 share" in done.stdout
+    printed = json.loads(
+        run_ullage("bound", out / "evidence" / "audit.parquet", "--vocabulary", "288", "--json").stdout
+    )
+    claims = bound(out / "evidence" / "audit.parquet", vocabulary=288)
+    assert to_json(claims) == printed["claims"]
+    for claim in claims:
+        assert f"{claim.name} {claim.bound.value} {claim.value}" in done.stdout
+    again = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "Traceback" not in again.stderr
 
 
 def test_there_is_nothing_else() -> None:

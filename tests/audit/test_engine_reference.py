@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from tests.audit.conftest import opened, run_ullage
 from tests.support.logprob_engine import LogprobEngine, serving
+from ullage.audit.engine_client import EngineClient
 from ullage.audit.engine_recompute import recompute_by_engine
 from ullage.audit.engine_rows import PartialRows, kept_by_top_p, partial_rows
 from ullage.audit.recompute import recompute
 from ullage.audit.run import AuditRequest, audit_log
-from ullage.errors import MalformedError
+from ullage.errors import MalformedError, UsageError
 from ullage.log.keys import load_verifier
 from ullage.log.openers import load_opener
 from ullage.log.record import Record
@@ -146,6 +147,28 @@ def test_an_engine_that_cannot_be_the_reference_is_refused(
             "audit", logs["small"], "--model", model, *opened(), "--reference-url", url, expect=2
         )
     assert said in done.stderr
+
+
+class _Breaks:
+    """Ends so many connections without an answer: idle ones do end just as they are used again."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self, answer: dict[str, Any]) -> dict[str, Any]:
+        if self.times:
+            self.times -= 1
+            raise ConnectionResetError
+        return answer
+
+
+def test_a_broken_connection_is_not_an_answer(reference: Reference) -> None:
+    size = reference.vocabulary_size
+    with serving(LogprobEngine(reference, _Breaks(2))) as url, EngineClient(url, size) as client:
+        assert len(client.prompt_logprobs([1, 2, 3], 4)) == 3
+    engine = LogprobEngine(reference, _Breaks(3))
+    with serving(engine) as url, pytest.raises(UsageError, match="did not answer"):
+        EngineClient(url, size).__enter__()
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_every_seeded_token_is_explained_and_the_audit_passes(
     began = time.monotonic()
     way = through_tap(honest, tmp_path, TOKENS_TO_PASS, *PROFILE)
     seconds = time.monotonic() - began
-    assert way.seen.faults == []
+    assert (way.seen.faults, way.failures()) == ([], [])
     assert len(way.seen.ways) == 8  # chat and completions, streamed and not, one choice and three
     records = way.records()
     assert {record.close.outcome for record in records if record.close} == {"complete"}
@@ -80,7 +80,7 @@ def test_an_int4_model_behind_the_same_engine_fails(int4: str, tmp_path: Path, r
         tokens=found["tokens"], mismatches=found["mismatches"], verdict=found["verdict"],
         reasons=found["reasons"],
     )  # fmt: skip
-    assert way.seen.faults == []
+    assert (way.seen.faults, way.failures()) == ([], [])
     assert (code, found["verdict"]) == (1, "fail")
 
 
@@ -156,7 +156,7 @@ def test_enforcement_takes_the_honest_engines_drafts(honest: str, tmp_path: Path
         tokens=found["tokens"], records=len(tallies), drafted=sum(tally.drafted for tally in tallies),
         replaced=replaced, alone=alone, verdict=found["verdict"], exact=found["exact"],
     )  # fmt: skip
-    assert way.seen.faults == []
+    assert (way.seen.faults, way.failures()) == ([], [])
     assert (code, found["verdict"]) == (0, "pass")
     assert found["exact"]["identical"] == found["exact"]["records"] == len(tallies)
     assert replaced <= 1 + len(tallies) // 100
@@ -175,7 +175,7 @@ def test_enforcement_decodes_on_after_the_int4_engines_first_mismatch(
         replaced=sum(tally.replaced for tally in tallies), alone=sum(tally.alone for tally in tallies),
         verdict=found["verdict"], exact=found["exact"],
     )  # fmt: skip
-    assert way.seen.faults == []
+    assert (way.seen.faults, way.failures()) == ([], [])
     assert max(tally.replaced for tally in tallies) == 1  # this profile's noise cannot be continued
     assert sum(tally.alone for tally in tallies) > 0
     assert (code, found["verdict"]) == (0, "pass")

@@ -32,6 +32,11 @@ class Way:
         reader = LogReader.open(self.folder / "log", load_verifier(keys / "log.pub"), load_opener(keys))
         return sorted(reader.records(), key=lambda record: record.counter)
 
+    def failures(self) -> list[str]:
+        """What the tap noted of answers that did not come to their end."""
+        closes = [record.close for record in self.records()]
+        return [close.detail or close.outcome for close in closes if close and close.outcome != "complete"]
+
     def audit(self, *options: str) -> tuple[int, dict[str, Any]]:
         """Exit code and JSON of `ullage audit`, with a bundle in `bundle`."""
         keys = self.folder / "keys"

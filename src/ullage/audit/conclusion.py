@@ -74,6 +74,7 @@ def conclude(
             *sentences(findings, Severity.NOTE),
             *_enforced(header),
             *examination.notes,
+            *examination.remarks,
             *assessment.notes,
         ),
         bundle=None,

@@ -16,6 +16,9 @@ _ENTRY_BYTES: Final = 400  # of one log-probability, with its token's text
 _BASE_BYTES: Final = 1 << 20
 MAX_ANSWER_BYTES: Final = 1 << 30
 _TIMEOUT: Final = httpx.Timeout(600.0, connect=10.0)
+_TRIES: Final = 3
+# A server may close an idle connection just as a question is put on it. Asking again is free of consequences.
+_BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
 class EngineClient:
@@ -77,19 +80,26 @@ class EngineClient:
             raise UsageError(f"The engine cannot be the reference: {error}") from error
 
     def _post(self, body: dict[str, Any], limit: int) -> bytes:
+        for again in reversed(range(_TRIES)):
+            try:
+                status, data = self._ask(body, limit)
+                break
+            except httpx.HTTPError as error:
+                if not (again and isinstance(error, _BROKEN)):
+                    raise FaultError(f"{self.url} did not answer ({type(error).__name__}).") from error
+        if status != 200:
+            said = data[:300].decode("utf-8", "replace")
+            raise FaultError(f"{self.url} answered with status {status}: {said}")
+        return data
+
+    def _ask(self, body: dict[str, Any], limit: int) -> tuple[int, bytes]:
         data = bytearray()
-        try:
-            with self._http.stream("POST", "/v1/completions", json=body) as answer:
-                for piece in answer.iter_bytes():
-                    data += piece
-                    if len(data) > limit:
-                        raise FaultError(f"{self.url} sent more than {limit} bytes.")
-        except httpx.HTTPError as error:
-            raise FaultError(f"{self.url} did not answer ({type(error).__name__}).") from error
-        if answer.status_code != 200:
-            said = bytes(data[:300]).decode("utf-8", "replace")
-            raise FaultError(f"{self.url} answered with status {answer.status_code}: {said}")
-        return bytes(data)
+        with self._http.stream("POST", "/v1/completions", json=body) as answer:
+            for piece in answer.iter_bytes():
+                data += piece
+                if len(data) > limit:
+                    raise FaultError(f"{self.url} sent more than {limit} bytes.")
+        return answer.status_code, bytes(data)
 
 
 def _base(url: str) -> str:

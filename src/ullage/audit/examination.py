@@ -18,6 +18,8 @@ from ullage.audit.envelope import Sample
 from ullage.audit.evidence import AuditedRecord, TokenScores
 from ullage.audit.finish import check_finish
 from ullage.audit.noise_error import noise_error
+from ullage.audit.ray_cluster import RayOptions
+from ullage.audit.ray_reference import RayReference, on_ray
 from ullage.audit.recompute import check_tokens, recompute
 from ullage.audit.seeds import SeedCheck
 from ullage.audit.selection import draw_proportional, draw_uniform, find_window, window_key, window_of_log
@@ -60,6 +62,8 @@ class Examination:
     """Counters of the drawn records that cannot be read: forgotten, or not opened to this verifier."""
     notes: tuple[str, ...] = ()
     """What else the figures rest on."""
+    remarks: tuple[str, ...] = ()
+    """How they were come by, where that changes none of them."""
 
 
 def select(
@@ -155,10 +159,12 @@ def examine(
     seeds: SeedCheck | None = None,
     walk: WalkPlan | None = None,
     engine: str | None = None,
+    ray: RayOptions | None = None,
 ) -> Examination:
     """Recompute the records of a log that verified, those that `select` drew; `walk` from some of them.
 
-    With `engine`, the address of one, logits come from there, and `entropy`, `coder` and `walk` are left out.
+    With `engine`, the address of one, logits come from there, and `entropy`, `coder` and `walk` are left out;
+    with `ray` a cluster recomputes, and `walk` is left out.
 
     Raises UsageError for an unknown profile or another model than the declared one, before the weights are
     loaded. What is wrong with a record is among its findings.
@@ -171,7 +177,7 @@ def examine(
     prompt_tokens, outside, selected = read_records(reader, frozenset(drawn))
     readable = {record.counter for record in selected}
     progress("loading the reference", 0, 0)
-    with _reference(model, engine) as reference:
+    with _reference(model, engine, ray) as reference:
         problems = {
             record.counter: check_tokens(record, reference.vocabulary_size, reference.context_length)
             for record in selected
@@ -185,6 +191,8 @@ def examine(
         walks: tuple[RecordWalks, ...] = ()
         if isinstance(reference, EngineReference):
             found = reference.recompute(profile, sound, count)
+        elif isinstance(reference, RayReference):
+            found = reference.recompute(profile, sound, count, entropy=entropy, coder=coder)
         else:
             found = recompute(reference, profile, sound, count, entropy=entropy, coder=coder)
             if walk is not None:
@@ -208,14 +216,21 @@ def examine(
         window=None if coder is None else _window(reader, reference),
         unread=tuple(sorted(set(drawn) - readable)),
         notes=(reference.note,) if isinstance(reference, EngineReference) else (),
+        remarks=(reference.remark,) if isinstance(reference, RayReference) else (),
     )
 
 
 @contextmanager
-def _reference(model: Path, engine: str | None) -> Iterator[Reference | EngineReference]:
+def _reference(
+    model: Path, engine: str | None, ray: RayOptions | None
+) -> Iterator[Reference | EngineReference | RayReference]:
     if engine is not None:
         with connected(engine, model) as distant:
             yield distant
+        return
+    if ray is not None:
+        with on_ray(ray, model) as spread:
+            yield spread
         return
     # Torch takes seconds to import: only now, so that a request that cannot be met is refused at once.
     from ullage.model.reference import Reference
@@ -262,14 +277,14 @@ def read_records(reader: LogReader, drawn: frozenset[int]) -> tuple[int, int, li
     return total, outside, sorted(selected, key=lambda record: record.counter)
 
 
-def _window(reader: LogReader, reference: Reference | EngineReference) -> WindowShape:
+def _window(reader: LogReader, reference: Reference | EngineReference | RayReference) -> WindowShape:
     records = sorted(reader.records(), key=lambda record: record.counter)
     return WindowShape.of(records, reference.tokenizer)
 
 
 def _audited(
     record: Record,
-    reference: Reference | EngineReference,
+    reference: Reference | EngineReference | RayReference,
     problems: list[str],
     scores: TokenScores | None,
     seeds: SeedCheck | None,

@@ -43,6 +43,14 @@ def parameters_of(record: Record) -> SamplingParameters:
     return SamplingParameters.from_record(record.open.parameters.model_dump())
 
 
+def by_parameters(records: Sequence[Record]) -> dict[SamplingParameters, list[int]]:
+    """Places of the records by their sampling parameters: only equal ones are scored together."""
+    groups: defaultdict[SamplingParameters, list[int]] = defaultdict(list)
+    for place, record in enumerate(records):
+        groups[parameters_of(record)].append(place)
+    return dict(groups)
+
+
 def check_tokens(record: Record, vocabulary_size: int, context_length: int) -> list[str]:
     """Sentences on why a record's output cannot be the declared model's, whatever was sampled."""
     name = f"Record {record.counter}"
@@ -123,10 +131,7 @@ class ScoreBlock:
 
 def score_blocks(reference: LogitsSource, records: Sequence[Record]) -> Iterator[ScoreBlock]:
     """The output tokens of all records, each once, in blocks of equal sampling parameters."""
-    groups: defaultdict[SamplingParameters, list[int]] = defaultdict(list)
-    for place, record in enumerate(records):
-        groups[parameters_of(record)].append(place)
-    for parameters, places in groups.items():
+    for parameters, places in by_parameters(records).items():
         members = [records[place] for place in places]
         for block in reference.iter_logits(
             [(*record.open.prompt_ids, *record.output_ids) for record in members],

@@ -23,6 +23,7 @@ from ullage.audit.envelope import Declaration, Predicate, Sample, Statement, sub
 from ullage.audit.exact import check_declared, examine_exactly
 from ullage.audit.examination import Examination, Progress, examine, select, select_proportional
 from ullage.audit.lateness_claims import lateness_claims
+from ullage.audit.ray_cluster import RayOptions, check_ray
 from ullage.audit.result import AuditResult
 from ullage.audit.seeds import SeedCheck
 from ullage.audit.verdict import limit_for
@@ -63,6 +64,8 @@ class AuditRequest(AuditOptions):
     """Whether the evidence has the entropy of each distribution."""
     reference_url: str | None = None
     """An OpenAI-compatible engine of the verifier's own that gives the logits; None for our own pass."""
+    ray: RayOptions | None = None
+    """Workers of a Ray cluster that recompute; None for this process."""
     threads: int | None = None
     """CPU threads for an exact audit, as the enforcer had them; None leaves torch's."""
 
@@ -83,6 +86,7 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
             )
     check_options(request)
     _check_engine(request)
+    _check_ray(request)
     keys = load_verifier_keys(request.keys) if request.keys else None
     signed = load_for(request, keys)
     reader = LogReader.open(
@@ -126,6 +130,20 @@ def _check_engine(request: AuditRequest) -> None:
             f"{', '.join(names)} needs the whole distributions of the reference that was calibrated: "
             "leave out --reference-url, and the weights are loaded here."
         )
+
+
+def _check_ray(request: AuditRequest) -> None:
+    """Raise UsageError where a cluster cannot do what is asked, or there is no Ray."""
+    if request.ray is None:
+        return
+    asked = {
+        "--exact": request.exact, "--capacity": request.capacity,
+        "--reference-url": request.reference_url is not None,
+    }  # fmt: skip
+    names = [name for name, wanted in asked.items() if wanted]
+    if names:
+        raise UsageError(f"{', '.join(names)} does not go with --engine ray: it runs in one process so far.")
+    check_ray(request.ray)
 
 
 @dataclass(frozen=True)
@@ -178,7 +196,7 @@ class _Opened:
             examination = examine(
                 self.reader, header, request.model, draw, self.progress,
                 entropy=request.entropy, coder=coder, walk=walk, seeds=self._seeds(header),
-                engine=request.reference_url,
+                engine=request.reference_url, ray=request.ray,
             )  # fmt: skip
         assessment = assess(request, signed, findings, examination, limit)
         return examination, conclude(findings, examination, limit, assessment)

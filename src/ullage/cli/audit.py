@@ -79,8 +79,19 @@ def audit(
         ),
     ] = None,
     threads: Annotated[
-        int, typer.Option(min=1, help="CPU threads for --exact: as many as the enforcer had.")
-    ] = 2,
+        int | None,
+        typer.Option(min=1, help="CPU threads: for --exact as the enforcer had (2), of each Ray worker (1)."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="What recomputes: local, or ray for many machines (docs/scale-out.md).")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="With --engine ray; all that fit without.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of your Ray cluster's head, or auto; without, one for this audit."),
+    ] = None,
     sealed: Annotated[
         Path | None,
         typer.Option(help="Audit in a sealed process; this file gets its verdict of 256 bytes, no more."),
@@ -105,7 +116,9 @@ def audit(
     if release_after is not None and sealed is None:
         raise UsageError("--release-after is the time of a sealed verdict: give it with --sealed.")
     if sealed is not None:
-        if keys is None or any((seed_key, out, calibration, bound, draws, capacity, exact, entropy)):
+        if keys is None or any(
+            (seed_key, out, calibration, bound, draws, capacity, exact, entropy, engine != "local")
+        ):
             raise UsageError(
                 "--sealed signs one verdict: it takes --keys, --sample, --dtype, --key and --record-keys."
             )
@@ -120,6 +133,7 @@ def audit(
             as_json=as_json,
         )
         return
+    from ullage.audit.ray_cluster import ray_options
     from ullage.audit.run import AuditRequest, audit_log
 
     request = AuditRequest(
@@ -144,7 +158,8 @@ def audit(
         walks=walks,
         exact=exact,
         reference_url=reference_url,
-        threads=threads if exact else None,
+        ray=ray_options(engine, address, workers, threads),
+        threads=threads or 2 if exact else None,
     )
     with meter(quiet=quiet) as progress:
         result = audit_log(request, progress)

@@ -44,29 +44,18 @@ def bound(
     """
     if drawn != (messages is not None and tokens is not None):
         raise UsageError("--drawn, --messages and --tokens go together: the window that was drawn from.")
-    from ullage.audit.bundle import file_digest
-    from ullage.audit.score_bounds import Code, Window, bound_scores
-    from ullage.audit.score_claims import score_claims
-    from ullage.audit.scores_file import read_scores
+    from ullage.audit.score_bounds import Window
+    from ullage.audit.score_run import bound_file
 
-    if code is not None and code not in {one.value for one in Code}:
-        raise UsageError(f"--code is given, gaps or matches, not {code[:40]!r}.")
-    if vocabulary is not None and not 2 <= vocabulary < 1 << 31:
-        raise UsageError("--vocabulary is a number of tokens from 2 on.")
-    digest = file_digest(scores)
-    table = read_scores(scores)
-    size = vocabulary or table.vocabulary_size
-    if size is None:
-        raise UsageError("The file does not say how large the vocabulary is: give --vocabulary.")
-    found = bound_scores(
-        table,
-        size,
+    done = bound_file(
+        scores,
+        vocabulary=vocabulary,
+        code=code,
         window=Window(messages or 0, tokens or 0) if drawn else None,
-        code=Code(code) if code else None,
         confidence=confidence,
         target=target,
     )
-    claims = score_claims(table, found, size, digest)
+    claims, found, digest = done.claims, done.bounds, done.digest
     if not quiet:
         for note in (found.figures.statement(), found.figures.advice):
             if note:

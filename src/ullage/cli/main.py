@@ -123,8 +123,11 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "bench": (
-        "What a model can do that matters here.",
-        {"base64": Command("bench:base64", "How well it encodes and decodes base64: 34 kinds of text.")},
+        "What a model, or so many machines, can do.",
+        {
+            "base64": Command("bench:base64", "How well it encodes and decodes base64: 34 kinds of text."),
+            "scale": Command("bench_scale:scale", "What machines of a measured rate verify in a day."),
+        },
     ),
     "redteam": (
         "Servers that cheat, and what they get away with.",

@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from ullage.errors import UsageError
+from ullage.model.batching import batches
 from ullage.model.forward import logits_at
 from ullage.model.identity import ModelIdentity, identify
 from ullage.model.loading import Precision, load_causal_lm
 from ullage.model.stack import stack_digest
 from ullage.model.tokenizer import ModelTokenizer
 
-# Tokens in one padded batch. Fresh memory for a wide batch's activations costs more than its arithmetic.
-BATCH_TOKENS = 1024
 # float32 logits in one block: 1 GiB. Longer outputs of a wide vocabulary come in several blocks.
 _BLOCK_LOGITS = 1 << 28
 
@@ -90,7 +89,7 @@ class Reference:
         self, sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
     ) -> Iterator[LogitsBlock]:
         limit = max(1, _BLOCK_LOGITS // self.vocabulary_size)
-        for members in _batches([len(sequence) for sequence in sequences]):
+        for members in batches([len(sequence) for sequence in sequences]):
             rows = [
                 Rows(member, 0, len(sequences[member]) - prompt_lengths[member])
                 for member in members
@@ -139,18 +138,6 @@ class Reference:
                     f"Sequence {number} holds token {wrong}, which is outside the vocabulary of "
                     f"{self.vocabulary_size}."
                 )
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group sequence numbers, longest first, so that a padded batch holds at most BATCH_TOKENS."""
-    batch: list[int] = []
-    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
 
 
 def _split(rows: list[Rows], limit: int) -> Iterator[tuple[Rows, ...]]:

@@ -24,6 +24,12 @@ _MAX_THREADS: Final = 8
 _PARALLEL_ELEMENTS: Final = 1 << 19
 
 _pool: list[ThreadPoolExecutor] = []
+_allowed: list[int] = [_MAX_THREADS]
+
+
+def use_threads(count: int) -> None:
+    """From now on take at most so many threads in this process, whatever cores it may use."""
+    _allowed[0] = max(1, min(count, _MAX_THREADS))
 
 
 def as_logits(logits: NDArray[np.float32], address: NoiseAddress) -> NDArray[np.float32]:
@@ -72,13 +78,14 @@ def row_maxima(logits: NDArray[np.float32], first_row: int) -> NDArray[np.float3
 def for_blocks(
     logits: NDArray[np.float32], work: Callable[[slice], None], *, elements: int, min_rows: int = 1
 ) -> None:
-    """Call `work` for consecutive slices of rows, on as many threads as this process may use (at most 8).
+    """Call `work` for consecutive slices of rows, on as many threads as this process may use (at most 8,
+    or what `use_threads` said).
 
     A slice holds about `elements` logits, and at least `min_rows` rows. numpy releases the interpreter's
     lock inside its loops, so plain threads scale. Results must not depend on where slices begin and end.
     """
     rows, vocabulary_size = logits.shape
-    threads = min(_MAX_THREADS, _usable_cores())
+    threads = min(_allowed[0], _usable_cores())
     size = max(min_rows, elements // vocabulary_size)
     if logits.size >= _PARALLEL_ELEMENTS:
         size = min(size, -(-rows // threads))
