@@ -69,7 +69,7 @@ def periodic_share(
     Without wipes (or where the update survives them) the exchange overlaps with compute:
     max over H of eta(H) min(1, H t / t_sync). With wipes the update of each period must be out before
     its end, and the merged one comes in after it: (P - cycle - in - out)/P at the least H whose
-    exchange hides behind compute.
+    exchange hides behind compute, or one block a period, as short as pays best (`_one_block`).
     """
     sent = size / compression
     out = seconds(sent, constraints.covert_out)
@@ -81,7 +81,29 @@ def periodic_share(
         return np.asarray(free, dtype=np.float64)
     survives = kept_through_wipes(constraints, sent)
     left = between_wipes(constraints, out + back)
-    interval = np.minimum(np.maximum(out, back), left * constraints.wipe_period) / step
-    wiped = np.minimum(free, left * diloco_efficiency(interval, parameters.diloco_at_1000))
+    room, hidden = left * constraints.wipe_period, np.maximum(out, back)
+    many = left * diloco_efficiency(np.minimum(hidden / step, 1e300), parameters.diloco_at_1000)
+    one = _one_block(room, out + back + constraints.wipe_cycle, step, parameters.diloco_at_1000)
+    wiped = np.minimum(free, np.maximum(np.where(room >= hidden, many, 0.0), one))
     kept = free * between_wipes(constraints, np.zeros_like(sent))
     return np.asarray(np.where(survives > 0, np.maximum(kept, wiped), wiped), dtype=np.float64)
+
+
+def _one_block(room: Array, lost: Array, step: Array, at_1000: Array) -> Array:
+    """max over t <= `room` of t/(t + lost) eta(t/step): one block of t seconds, then `lost` seconds without.
+
+    Where wipes leave more room than pays, the adversary begins anew before the wipe. The product rises to one
+    maximum, where lost eta(H) = k (t + lost) with k the fall of eta for each factor e of H, and then falls;
+    50 halvings on the logarithm of t find it.
+    """
+    fall = np.maximum((1 - at_1000) / np.log(1_000 / 50), 1e-9)
+    low, high = np.log(50 * step), np.log(50 * step) + np.minimum(1 / fall, 500.0)
+    gone = np.where(np.isfinite(lost), lost, 0.0)
+    for _ in range(50):
+        middle = (low + high) / 2
+        block = np.exp(middle)
+        rising = gone * diloco_efficiency(block / step, at_1000) > fall * (block + gone)
+        low, high = np.where(rising, middle, low), np.where(rising, high, middle)
+    block = np.minimum(room, np.exp(low))
+    share = block / np.maximum(block + gone, 1e-300) * diloco_efficiency(block / step, at_1000)
+    return np.asarray(np.where(np.isfinite(lost), share, 0.0), dtype=np.float64)
