@@ -50,5 +50,8 @@ def test_the_host_keeps_a_reserve_and_the_rest_is_listed() -> None:
     assert seen.reachable <= 8 << 20
     assert seen.reachable + sum(size for _, size in seen.unreached) <= seen.machine
     assert any("reserve" in what and size >= 1 << 30 for what, size in seen.unreached)
+    assert dict(seen.unreached)["page tables of what is mapped"] == seen.reachable // 512
+    unlimited = take("host")
+    assert unlimited.reachable // 512 <= dict(unlimited.unreached)["page tables of what is mapped"] + 1
     with pytest.raises(UsageError):
         take("moon")

@@ -17,6 +17,8 @@ from ullage.memory.noise import BLOCK_BYTES
 _NO_LIMIT = 1 << 62
 _HOST_RESERVE_BYTES = 1 << 30
 _GROUP_RESERVE_BYTES = 24 << 20
+# Entries of 8 bytes for pages of 4 KiB, which the kernel charges to who maps them: 32 MiB for 16 GiB.
+_MAPPED_A_TABLE_BYTE = 512
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,19 @@ def take(machine: str, limit: int | None = None, reserve: int | None = None, map
         free = host["MemAvailable"]
     else:
         raise UsageError(f"A machine is 'host' or 'group', not '{machine}'.")
-    reachable = max(0, free + mapped - kept)
+    room = max(0, free - kept)
+    reachable = max(0, free + mapped - kept - room // (_MAPPED_A_TABLE_BYTE + 1))
     if limit is not None:
         reachable = min(reachable, limit)
     reachable -= reachable % BLOCK_BYTES
+    tables = max(0, reachable - mapped) // _MAPPED_A_TABLE_BYTE
     own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     own = max(0, own - mapped)
-    rest = max(0, total - reachable - own - kept)
+    rest = max(0, total - reachable - own - kept - tables)
     unreached = (
         ("the agent's own process", own),
         ("reserve that keeps the machine alive", kept),
+        ("page tables of what is mapped", tables),
         ("kernel, other processes, above the limit", rest),
         ("disk, network card, firmware: not in the total", 0),
     )
