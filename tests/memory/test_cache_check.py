@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ullage.errors import IntegrityError
 from ullage.memory.cache_check import accepted_values, check_cache, check_shape, widened
-from ullage.memory.messages import CacheShape
+from ullage.memory.segments import CacheShape
 
 SHAPE = CacheShape(layers=3, slots=4, heads=2, capacity=32, width=16, item_bytes=4)
 

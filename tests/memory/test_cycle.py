@@ -18,8 +18,9 @@ from tests.model.tiny_model import write_tiny_model
 from ullage.errors import IntegrityError
 from ullage.memory.cycle import CycleSettings, run_cycle
 from ullage.memory.erasure import Plan, greet
-from ullage.memory.messages import Done, File, Freeze, SegmentKind, Segments, Start, Stop, Thaw
+from ullage.memory.messages import Done, File, Freeze, Segments, Start, Stop, Thaw
 from ullage.memory.residency import HoldPlan
+from ullage.memory.segments import SegmentKind
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
 from ullage.model.key_values import key_values

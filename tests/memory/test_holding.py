@@ -12,19 +12,10 @@ from ullage.errors import IntegrityError
 from ullage.memory.ballast import Ballast
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import greet
-from ullage.memory.messages import (
-    Bytes,
-    Chain,
-    Declare,
-    Dump,
-    Link,
-    Segment,
-    SegmentKind,
-    Segments,
-    Stream,
-)  # fmt: skip
+from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.residency import HoldPlan, Visit, expected_link, judge_chains
+from ullage.memory.segments import Segment, SegmentKind
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path

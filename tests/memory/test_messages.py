@@ -15,7 +15,6 @@ from ullage.memory.messages import (
     Ask,
     Bye,
     Bytes,
-    CacheShape,
     Chain,
     Code,
     Declare,
@@ -31,8 +30,6 @@ from ullage.memory.messages import (
     Mapped,
     Received,
     Release,
-    Segment,
-    SegmentKind,
     Segments,
     Sequences,
     Start,
@@ -44,8 +41,9 @@ from ullage.memory.messages import (
     Welcome,
     decode,
     encode,
-)  # fmt: skip
+)
 from ullage.memory.noise import Question
+from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 SAMPLES: dict[str, Message] = {

@@ -13,6 +13,7 @@ from ullage.log.keys import load_verifier
 from ullage.log.openers import RecordKeys, SealKey, load_opener
 from ullage.log.reader import LogReader
 from ullage.log.writer import LogWriter
+from ullage.network.monitor import Sources
 from ullage.network.records import RecordBook
 
 SENT, RECEIVED = 150, 200  # of `closing`
@@ -124,3 +125,5 @@ def test_a_journal_beside_the_signed_log_is_found_out(tmp_path: Path) -> None:
     assert book.charge(0, SENT, RECEIVED) is not None
     with pytest.raises(IntegrityError, match="another one in its journal"):
         book.verify(load_verifier(tmp_path / "one" / "log" / "log.pub"))
+    with pytest.raises(IntegrityError, match="another one in its journal"):
+        Sources(records=book, key=load_verifier(tmp_path / "one" / "log" / "log.pub")).digests()

@@ -15,12 +15,10 @@ from ullage.memory.fields import Message
 from ullage.memory.inventory import Inventory
 from ullage.memory.keeper import Keeper, RefusedError
 from ullage.memory.messages import (
-    NO_CACHE,
     VERSION,
     Ask,
     Bye,
     Bytes,
-    CacheShape,
     Chain,
     Code,
     Declare,
@@ -36,8 +34,6 @@ from ullage.memory.messages import (
     Mapped,
     Received,
     Release,
-    Segment,
-    SegmentKind,
     Segments,
     Sequences,
     Start,
@@ -47,9 +43,10 @@ from ullage.memory.messages import (
     Thaw,
     Tokens,
     Welcome,
-)  # fmt: skip
+)
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.region import Region
+from ullage.memory.segments import NO_CACHE, CacheShape, Segment, SegmentKind
 from ullage.memory.wire import HELLO_SECONDS, Connection, LateError
 
 _LOGGER = logging.getLogger("ullage.memory")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ullage.errors import IntegrityError
 from ullage.memory.density import PlaneHistogram
-from ullage.memory.messages import CacheShape
+from ullage.memory.segments import CacheShape
 
 Recompute = Callable[[Sequence[int]], Sequence[NDArray[np.float32]]]
 """From token ids to keys, then values, of layer after layer, `(heads, S, D)` each."""

@@ -10,8 +10,8 @@ from typing import Protocol
 from ullage.errors import IntegrityError
 from ullage.memory.cache_check import Recompute
 from ullage.memory.density import incompressible_bytes
-from ullage.memory.messages import Segment, SegmentKind
 from ullage.memory.noise import StreamNoise
+from ullage.memory.segments import Segment, SegmentKind
 from ullage.model.identity import ModelIdentity
 
 _PAGE_BYTES = 4096

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ullage.memory.messages import NO_CACHE, CacheShape, Segment, SegmentKind
 from ullage.memory.region import Region
+from ullage.memory.segments import NO_CACHE, CacheShape, Segment, SegmentKind
 
 
 class Readable(Protocol):

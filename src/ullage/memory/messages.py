@@ -13,6 +13,7 @@ from typing import Self
 from ullage.errors import MalformedError
 from ullage.memory.fields import Choice, Flag, Message, Number, Numbers, Raw, Reader, Row, Table, Text
 from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, TAG_BYTES, Question
+from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
 VERSION = 2
 MAGIC = b"ullage-memory"
@@ -42,44 +43,6 @@ class Code(IntEnum):
     DIGEST = 7
     BUSY = 8
     FAULT = 9
-
-
-class SegmentKind(IntEnum):
-    """What a declared piece of memory holds."""
-
-    WEIGHTS = 1
-    KV_CACHE = 2
-    BALLAST = 3
-    OTHER = 4
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A declared piece of memory."""
-
-    kind: SegmentKind
-    name: str
-    size: int
-
-
-@dataclass(frozen=True)
-class CacheShape:
-    """What a segment of key-value memory holds: `(slots, heads, capacity, width)` elements of `item_bytes`
-    each; as many such segments for keys, then values, of each of `layers` layers. All 0 without a cache."""
-
-    layers: int
-    slots: int
-    heads: int
-    capacity: int
-    width: int
-    item_bytes: int
-
-    @property
-    def segment_bytes(self) -> int:
-        return self.slots * self.heads * self.capacity * self.width * self.item_bytes
-
-
-NO_CACHE = CacheShape(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,15 @@ from ullage.memory.messages import (
     Done,
     Freeze,
     Link,
-    Segment,
-    SegmentKind,
     Segments,
     Sequences,
     Thaw,
     Tokens,
     Welcome,
-)  # fmt: skip
+)
 from ullage.memory.noise import TAG_BYTES
 from ullage.memory.region import CHAIN_BLOCK_BYTES, joined_size
+from ullage.memory.segments import Segment, SegmentKind
 from ullage.memory.snapshot import dump
 from ullage.memory.wire import Connection
 

@@ -11,7 +11,8 @@ from ullage.errors import MalformedError
 from ullage.memory.declared import Source
 from ullage.memory.density import byte_entropy
 from ullage.memory.keeper import FIRST_SEGMENT
-from ullage.memory.messages import Bytes, Dump, Segment
+from ullage.memory.messages import Bytes, Dump
+from ullage.memory.segments import Segment
 from ullage.memory.wire import Connection
 
 _PIECE_BYTES = 1 << 20

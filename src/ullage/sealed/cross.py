@@ -6,6 +6,7 @@ of either bundle.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -67,7 +68,11 @@ def compare(
     statements = verify_bundle(first, first_key), verify_bundle(second, second_key)
     if _subjects(statements[0]) != _subjects(statements[1]):
         raise UsageError("The two bundles are about different logs or models: there is nothing to compare.")
-    one, other = _read(first / TOKENS, bound), _read(second / TOKENS, bound)
+    return compare_records(_read(first / TOKENS, bound), _read(second / TOKENS, bound))
+
+
+def compare_records(one: Mapping[int, tuple[bytes, bool]], other: Mapping[int, tuple[bytes, bool]]) -> Cross:
+    """What two parties' readings of records say of each other: tokens, and whether a margin is beyond."""
     both = sorted(one.keys() & other.keys())
     disagreeing = tuple(number for number in both if one[number] != other[number])
     one_sided = tuple(sorted(one.keys() ^ other.keys()))

@@ -18,8 +18,8 @@ from ullage.tap.paced import Pacer
 from ullage.tap.recorder import ChoiceRecord
 from ullage.tap.request import CompletionRequest, upstream_body
 from ullage.tap.upstream import Response, Traffic, Upstream
+from ullage.tap.whole import COMPLETIONS_PATH
 
-COMPLETIONS_PATH = "/v1/completions"
 _BODY_BASE = 1 << 20
 _BODY_PER_TOKEN = 512  # a token's id and text in a whole answer
 _EVENT_PER_TOKEN = 4096  # a token's event in a stream

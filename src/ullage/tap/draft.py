@@ -21,9 +21,9 @@ from ullage.tap.failures import Failure, UpstreamError
 from ullage.tap.link import DEFAULT_LINK, Link
 from ullage.tap.request import CompletionRequest, upstream_body
 from ullage.tap.upstream import Traffic, Upstream
+from ullage.tap.whole import COMPLETIONS_PATH, whole_draft
 
 DEFAULT_REPLACEMENTS: Final = 8
-_PATH: Final = "/v1/completions"
 _BODY_BASE: Final = 1 << 20
 _BYTES_PER_TOKEN: Final = 4096
 
@@ -174,15 +174,13 @@ class UpstreamDrafts:
         )  # fmt: skip
 
     async def _answer(self, rest: CompletionRequest, limit: int) -> list[int]:
-        body = self._body(rest, stream=False)
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                async with self._upstream.post(_PATH, body, self._traffic, stream=False) as response:
-                    if response.status != 200 or response.content_type != "application/json":
-                        raise UpstreamError(Failure.UPSTREAM_INVALID, f"status {response.status}")
-                    data = await response.whole(limit)
-        except TimeoutError as error:
-            raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "no whole answer in time") from error
+        data = await whole_draft(
+            self._upstream,
+            self._body(rest, stream=False),
+            self._traffic,
+            limit=limit,
+            deadline=self._deadline,
+        )
         delta = read_answer(data)
         self.fingerprint = self.fingerprint or delta.fingerprint
         return delta.ids[: rest.max_tokens]
@@ -190,7 +188,7 @@ class UpstreamDrafts:
     async def _stream(self, rest: CompletionRequest, limit: int) -> AsyncGenerator[list[int]]:
         body = self._body(rest, stream=True)
         events = EventReader()
-        async with self._upstream.post(_PATH, body, self._traffic, stream=True) as response:
+        async with self._upstream.post(COMPLETIONS_PATH, body, self._traffic, stream=True) as response:
             if response.status != 200 or response.content_type != "text/event-stream":
                 raise UpstreamError(Failure.UPSTREAM_INVALID, f"status {response.status}")
             async for piece in response.body(limit):

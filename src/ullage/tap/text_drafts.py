@@ -17,8 +17,8 @@ from ullage.tap.failures import Failure, UpstreamError
 from ullage.tap.request import CompletionRequest
 from ullage.tap.tokens import Tokenizer
 from ullage.tap.upstream import Traffic, Upstream
+from ullage.tap.whole import whole_draft
 
-_PATH: Final = "/v1/completions"
 _ANSWER_BASE: Final = 1 << 20
 _BYTES_PER_TOKEN: Final = 512
 
@@ -51,14 +51,7 @@ class TextDrafts:
         prompt = self._tokenizer.spell(before)
         limit = _ANSWER_BASE + _BYTES_PER_TOKEN * left
         body = pydantic_core.to_json(self._body(prompt, left))
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                async with self._upstream.post(_PATH, body, self._traffic, stream=False) as response:
-                    if response.status != 200 or response.content_type != "application/json":
-                        raise UpstreamError(Failure.UPSTREAM_INVALID, f"status {response.status}")
-                    data = await response.whole(limit)
-        except TimeoutError as error:
-            raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "no whole answer in time") from error
+        data = await whole_draft(self._upstream, body, self._traffic, limit=limit, deadline=self._deadline)
         text, fingerprint = read_text(data)
         self.fingerprint = self.fingerprint or fingerprint
         yield self._tokens(text, left)

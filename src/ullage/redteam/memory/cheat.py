@@ -11,9 +11,9 @@ from ullage.memory.agent import Agent, Host
 from ullage.memory.erasure import MODES
 from ullage.memory.inventory import Inventory
 from ullage.memory.keeper import Keeper
-from ullage.memory.messages import NO_CACHE, CacheShape, Segment
 from ullage.memory.noise import BLOCK_BYTES, CellNoise
 from ullage.memory.region import Region
+from ullage.memory.segments import NO_CACHE, CacheShape, Segment
 
 HOLD = "hold"
 """The mode in which a cheat answers chains over noise, as one that serves would."""

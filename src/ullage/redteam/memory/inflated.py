@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ullage.memory.agent import Agent
 from ullage.memory.keeper import Keeper
-from ullage.memory.messages import Segment, SegmentKind
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.region import Region
+from ullage.memory.segments import Segment, SegmentKind
 from ullage.model.builtin import builtin_path
 from ullage.redteam.memory.cheat import HOLD, MemoryCheat, Setting, StillHost, agent_of
 
