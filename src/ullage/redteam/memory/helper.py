@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ullage.errors import UsageError
 from ullage.memory.agent import Agent
-from ullage.memory.keeper import pieces
+from ullage.memory.keeper import Part, pieces
+from ullage.memory.lanes import open_lanes
 from ullage.memory.messages import (
     Ask,
     Bytes,
@@ -18,7 +19,6 @@ from ullage.memory.messages import (
     Map,
     Mapped,
     Received,
-    Stream,
     Tags,
     Welcome,
 )  # fmt: skip
@@ -53,17 +53,17 @@ class _Helped(MissingBlocksKeeper):
         self._helper.ask(Fill(space, size, seed, kappa), Done, _WAIT)
         super().fill(space, size, seed, kappa)
 
-    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
+    def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
+        first, size = parts[0][0], sum(count for _, count, _ in parts)
         self._prepare(space, size)
-        self._helper.send(Stream(space, offset, size))
-
-        def both(buffer: memoryview) -> None:
-            take(buffer)
-            self._helper.send_run(buffer)
-
-        tail = super().receive(space, offset, size, both)
-        self._helper.expect(Received, _WAIT)
-        return tail
+        with open_lanes(self._helper, space, first, size, parts[0][1] // BLOCK_BYTES) as lanes:
+            both = [
+                (offset, count, _twice(take, lane))
+                for (offset, count, take), (lane, _, _) in zip(parts, lanes, strict=True)
+            ]
+            tails = super().receive(space, both)
+            self._helper.expect(Received, _WAIT)
+        return tails
 
     def answer(self, space: int, question: Question) -> list[bytes]:
         blocks = sorted(self.missing & set(question.blocks or range(question.region_blocks)))
@@ -78,6 +78,16 @@ class _Helped(MissingBlocksKeeper):
 
     def replace(self, block: int) -> memoryview:
         return self._fetched[block]
+
+
+def _twice(take: Callable[[memoryview], None], lane: Connection) -> Callable[[memoryview], None]:
+    """Take a piece, and pass it on."""
+
+    def both(buffer: memoryview) -> None:
+        take(buffer)
+        lane.send_run(buffer)
+
+    return both
 
 
 class _Capped(_Helped):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ullage.memory.keeper import Part
 from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, StreamNoise
 from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
 
@@ -18,11 +19,11 @@ class _SharedSeed(MissingBlocksKeeper):
 
     _stream: StreamNoise | None = None
 
-    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
-        tail = super().receive(space, offset, size, take)
+    def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
+        tails = super().receive(space, parts)
         sample = bytes(self.region(space).read(0, 64))
         self._stream = next((StreamNoise(key) for key in _candidates() if _fits(key, sample)), None)
-        return tail
+        return tails
 
     def replace(self, block: int) -> memoryview:
         if self._stream and self.noise is None:
