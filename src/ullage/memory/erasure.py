@@ -93,6 +93,8 @@ class Erasure:
     welcome: Welcome
     region_bytes: int
     locked: bool
+    map_seconds: float
+    """Until the region stood: first touch where it did not stand before."""
     fill_seconds: float
     expand_seconds: float
     deadline: float
@@ -133,7 +135,9 @@ def erase(
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
     """
+    began = time.monotonic()
     mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
+    map_seconds = time.monotonic() - began
     size = mapped.size - mapped.size % BLOCK_BYTES
     if size <= 0 or (plan.size and mapped.size > plan.size):
         raise IntegrityError(
@@ -164,7 +168,7 @@ def erase(
         plan, rebuild, calibration.store_rate, questions[0], timings, deadline=deadline
     )
     return Erasure(
-        plan, kappa, welcome, size, mapped.locked, fill_seconds, expand_seconds, deadline,
+        plan, kappa, welcome, size, mapped.locked, map_seconds, fill_seconds, expand_seconds, deadline,
         recoverable, missing, verdict, reason, timings,
     )  # fmt: skip
 

@@ -56,7 +56,7 @@ def expand_part(
 
 
 class _Round:
-    """One sampled question's answer as it grows; blocks come in ascending order."""
+    """One question's answer as it grows; blocks come in ascending order."""
 
     def __init__(self, question: Question) -> None:
         self._question = question
@@ -95,7 +95,8 @@ class Expectation:
     def run(self) -> list[list[bytes]]:
         """The tags of each question; only blocks that some question asks for are expanded."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="expand") as pool:
-            if all(question.blocks is None for question in self._questions):
+            whole = all(question.blocks is None for question in self._questions)
+            if whole and self._questions[0].segments >= self._threads:
                 return self._whole(pool)
             return self._sampled(pool)
 
@@ -111,7 +112,8 @@ class Expectation:
         return join_parts(parts)
 
     def _sampled(self, pool: ThreadPoolExecutor) -> list[list[bytes]]:
-        """Front to back: segments of different lists begin and end in different places."""
+        """Front to back, all workers at one stride: segments of different lists begin in different places,
+        and a small region has fewer of them than there are workers."""
         total = self._questions[0].region_blocks
         rounds = [_Round(question) for question in self._questions]
         noises = [self._new_noise() for _ in range(self._threads)]
