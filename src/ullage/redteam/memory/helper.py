@@ -12,19 +12,23 @@ from ullage.memory.lanes import open_lanes
 from ullage.memory.messages import (
     Ask,
     Bytes,
+    Chain,
+    Declare,
     Done,
     Dump,
     Fill,
     Hello,
+    Link,
     Map,
     Mapped,
     Received,
+    Segments,
     Tags,
     Welcome,
 )  # fmt: skip
 from ullage.memory.noise import BLOCK_BYTES, Question
 from ullage.memory.wire import Connection, address_of
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, Setting, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 _CAP_BYTES_PER_SECOND = 100e3
 _WAIT = 300.0
@@ -70,6 +74,10 @@ class _Helped(MissingBlocksKeeper):
         self._fetched = {block: self._remote(space, block) for block in blocks}
         return super().answer(space, question)
 
+    def chain(self, asked: Chain) -> bytes:
+        self._fetched = {}  # a chain says what it wants visit by visit
+        return super().chain(asked)
+
     def _remote(self, space: int, block: int) -> memoryview:
         if self.cap:
             time.sleep(min(BLOCK_BYTES / self.cap, 0.02))  # late in any case: no need to sit it out
@@ -77,7 +85,8 @@ class _Helped(MissingBlocksKeeper):
         return memoryview(found.data)
 
     def replace(self, block: int) -> memoryview:
-        return self._fetched[block]
+        found = self._fetched.get(block)
+        return self._remote(0, block) if found is None else found
 
 
 def _twice(take: Callable[[memoryview], None], lane: Connection) -> Callable[[memoryview], None]:
@@ -107,6 +116,11 @@ class _PartialTags(_Helped):
             for number in range(question.segments)
         ]
 
+    def chain(self, asked: Chain) -> bytes:
+        """A chain is 16 bytes as well, for who has all of the noise."""
+        self._helper.ask(Declare(), Segments, _WAIT)
+        return self._helper.ask(asked, Link, _WAIT).value
+
 
 def _second_machine(setting: Setting) -> Agent:
     class Proxy(_PartialTags):
@@ -126,23 +140,27 @@ CAPPED_HELPER = MemoryCheat(
     "helper-capped",
     "fetches missing blocks from another machine behind a cap of 100 KB/s",
     lambda setting: agent_of(_Capped(setting)),
+    modes=ALL_MODES,
 )
 HELPER = MemoryCheat(
     "helper-beside",
     "fetches missing blocks from another machine beside the cap",
     lambda setting: agent_of(_Helped(setting)),
     allowed_by=_WIRE,
+    modes=ALL_MODES,
 )
 PARTIAL_TAGS = MemoryCheat(
     "helper-tags",
     "another machine returns 16-byte tags, which no cap stops",
     lambda setting: agent_of(_PartialTags(setting)),
     allowed_by=_WIRE,
+    modes=ALL_MODES,
 )
 SECOND_MACHINE = MemoryCheat(
     "second-machine",
     "another machine answers in its place",
     _second_machine,
     allowed_by=_WIRE,
+    modes=ALL_MODES,
     withholds=lambda _: 1.0,
 )

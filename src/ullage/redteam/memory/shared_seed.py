@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ullage.memory.keeper import Part
 from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, StreamNoise
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
 _PLACES = (Path("/dev/shm"),)  # noqa: S108 - where prototypes keep their noise
 _FRESH_SECONDS = 120.0
@@ -39,18 +39,19 @@ def _candidates() -> Iterator[bytes]:
     for place in _PLACES:
         for path in place.glob("*"):
             try:
-                if path.is_file() and time.time() - path.stat().st_mtime < _FRESH_SECONDS:
-                    with path.open("rb") as file:
-                        data = file.read(1 << 16)
+                if not path.is_file() or time.time() - path.stat().st_mtime > _FRESH_SECONDS:
+                    continue
+                with path.open("rb") as file:
+                    data = file.read(1 << 16)
             except OSError:
                 continue
-            else:
-                for start in range(0, max(0, len(data) - SEED_BYTES + 1), SEED_BYTES):
-                    yield data[start : start + SEED_BYTES]
+            for start in range(0, max(0, len(data) - SEED_BYTES + 1), SEED_BYTES):
+                yield data[start : start + SEED_BYTES]
 
 
 SHARED_SEED = MemoryCheat(
     "shared-seed",
     "looks for the verifier's key in shared memory",
     lambda setting: agent_of(_SharedSeed(setting)),
+    modes=ALL_MODES,
 )
