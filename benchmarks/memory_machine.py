@@ -139,6 +139,12 @@ class Traffic:
                     time.sleep(0.1)
 
 
+def cpu_seconds(process: int) -> float:
+    """Processor time of a process so far: what other work on the machine changes least."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
     size = options.machine_mib * MIB
     found: dict[str, object] = {}
@@ -149,7 +155,9 @@ def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
         ):
             address = line_with(process.stdout, r"listening on (\S+)")
             for state in ("cold", "warm"):
+                before = cpu_seconds(process.pid), cpu_seconds(os.getpid())
                 erasure, (claim, *_) = run_erasure(address, Plan(mode), rates, size, {})
+                after = cpu_seconds(process.pid), cpu_seconds(os.getpid())
                 found[f"{mode} {state}"] = {
                     "erased_fraction": claim.value,
                     "verdict": erasure.verdict,
@@ -160,6 +168,8 @@ def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
                     "fill_over_first_touch": erasure.fill_rate / rates.first_touch_rate,
                     "fill_over_warm_write": erasure.fill_rate / rates.warm_write_rate,
                     "fill_over_generator": erasure.fill_rate / rates.generator_rate,
+                    "agent_cpu_seconds": after[0] - before[0],
+                    "verifier_cpu_seconds": after[1] - before[1],
                     "kappa": erasure.kappa,
                     "round_seconds": [timing.seconds for timing in erasure.timings],
                     "deadline": erasure.deadline,
