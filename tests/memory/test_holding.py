@@ -15,7 +15,7 @@ from ullage.memory.erasure import greet
 from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.residency import HoldPlan, Visit, expected_link, judge_chains
-from ullage.memory.segments import Segment, SegmentKind
+from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path
@@ -104,6 +104,14 @@ def test_content_is_declared_once_and_in_its_size() -> None:
     ):
         with pytest.raises(IntegrityError):
             state.contents(lie)
+
+
+def test_what_cannot_be_read_comes_last() -> None:
+    noise, other = Segment(SegmentKind.BALLAST, "ballast", 4096), Segment(SegmentKind.OTHER, "copies", 7)
+    assert readable([noise, other]) == (noise,)
+    assert readable([other]) == ()
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        readable([other, noise])
 
 
 def test_behind_a_buffer_there_are_zeros() -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ullage.errors import IntegrityError, UsageError
+from ullage.errors import IntegrityError, UllageError, UsageError
 from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
 from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
@@ -195,7 +195,11 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
     began = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="lockstep") as pool:
         work = pool.submit(_timed, expectation.run)
-        connection.ask(Fill(job.space, job.size, seed, kappa), Done, limit)
+        try:
+            connection.ask(Fill(job.space, job.size, seed, kappa), Done, limit)
+        except UllageError:
+            expectation.cancel()
+            raise
         seconds = time.monotonic() - began
         expand_seconds, expected = work.result()
     return seconds, expand_seconds, zip(questions, expected, strict=True)
