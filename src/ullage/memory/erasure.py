@@ -13,6 +13,7 @@ from ullage.errors import IntegrityError, UllageError, UsageError
 from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
 from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
+from ullage.memory.keeper import EVERYTHING
 from ullage.memory.messages import (
     VERSION,
     Ask,
@@ -53,8 +54,9 @@ class Plan:
 
     mode: Mode
     size: int = 0
-    """Bytes to erase of space 0; 0 for all that the agent reaches."""
+    """Bytes to erase of the space; 0 for all that the agent reaches."""
     space: int = 0
+    """0 is main memory, 1 … are devices, `keeper.EVERYTHING` is all of them at once."""
     rounds: int = 20
     quorum: int = 1
     sample: int = 0
@@ -143,7 +145,8 @@ def erase(
         raise IntegrityError(
             f"The agent mapped {mapped.size} bytes of the {plan.size} that it was asked for."
         )
-    if plan.space == 0 and mapped.size > welcome.machine_bytes:
+    most = {0: welcome.machine_bytes, EVERYTHING: welcome.machine_bytes + welcome.device_bytes}
+    if mapped.size > most.get(plan.space, mapped.size):
         raise IntegrityError("The agent mapped more memory than it said that there is.")
     blocks = size // BLOCK_BYTES
     questions = draw_questions(blocks, plan.rounds, plan.sample)  # before the seed is sent
