@@ -23,7 +23,7 @@ from ullage.memory.calibration import PAYLOAD_TYPE
 pytestmark = pytest.mark.slow  # every step is a process
 
 # What the busiest machine does not finish before it is killed.
-LONG_CYCLE = ("--mode", "rate-gap", "--size-mib", "64")
+LONG_CYCLE = ("--mode", "rate-gap", "--size-mib", "32")
 LONG = (*LONG_CYCLE, "--rounds", "1")
 
 
@@ -37,8 +37,8 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     )  # fmt: skip
     assert made.returncode == 0
     signer = load_verifier_keys(folder / "keys").verdict
-    # kappa is about 2,000 with the slow one: 64 MiB take seconds of all cores.
-    rates = CALIBRATION.model_copy(update={"read_rate": 1e9})
+    # kappa is about 1,000 with the slow one: 32 MiB take seconds of all cores.
+    rates = CALIBRATION.model_copy(update={"read_rate": 2e9})
     (folder / "slow").write_bytes(seal_payload(rates.payload(), PAYLOAD_TYPE, signer))
     (folder / "rates").write_bytes(seal_payload(CALIBRATION.payload(), PAYLOAD_TYPE, signer))
     return ("--keys", str(folder / "keys"), "--calibration", str(folder / "rates"))
@@ -74,7 +74,7 @@ def busy(process: subprocess.Popen[str]) -> None:
 
 
 def test_an_agent_killed_while_it_fills_is_a_sentence(trusted: tuple[str, ...]) -> None:
-    options = ("--listen", "127.0.0.1:0", "--machine", "host", "--limit-mib", "64", "--reserve-mib", "64")
+    options = ("--listen", "127.0.0.1:0", "--machine", "host", "--limit-mib", "32", "--reserve-mib", "64")
     with running("agent", *options) as (address, process):
         asking = verifier("erase", address, *slowly(trusted), *LONG)
         busy(process)
@@ -86,7 +86,7 @@ def test_an_agent_killed_while_it_fills_is_a_sentence(trusted: tuple[str, ...]) 
 
 
 def test_a_verifier_killed_while_the_agent_fills_can_come_again(trusted: tuple[str, ...]) -> None:
-    options = ("--listen", "127.0.0.1:0", "--machine", "host", "--limit-mib", "64", "--reserve-mib", "64")
+    options = ("--listen", "127.0.0.1:0", "--machine", "host", "--limit-mib", "32", "--reserve-mib", "64")
     with running("agent", *options) as (address, process):
         asking = verifier("erase", address, *slowly(trusted), *LONG)
         busy(process)
@@ -107,7 +107,7 @@ def test_a_verifier_killed_while_the_agent_fills_can_come_again(trusted: tuple[s
 def test_a_verifier_killed_in_mid_cycle_and_started_again(trusted: tuple[str, ...], tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path)
     options = ("--listen", "127.0.0.1:0", "--agent", "127.0.0.1:0", "--agent-machine", "host")
-    limits = ("--agent-limit-mib", "64")
+    limits = ("--agent-limit-mib", "32")
     body = {"prompt": [5, 6, 7], "max_tokens": 4, "seed": 1}
     with running("serve", "--model", str(folder), *options, *limits) as (line, process):
         assert process.stderr is not None
