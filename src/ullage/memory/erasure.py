@@ -21,20 +21,18 @@ from ullage.memory.messages import (
     Hello,
     Map,
     Mapped,
-    Received,
-    Stream,
     Tags,
     Welcome,
 )  # fmt: skip
 from ullage.memory.noise import (
     BLOCK_BYTES,
     SEED_BYTES,
-    TAG_BYTES,
     CellNoise,
     Question,
     StreamNoise,
     tags_equal,
 )
+from ullage.memory.stream import send_noise
 from ullage.memory.wire import Connection, LateError
 
 Mode = Literal["stream", "rate-gap"]
@@ -44,8 +42,8 @@ MODES: tuple[Mode, ...] = ("stream", "rate-gap")
 # A late answer is waited for this many deadlines, so that the next round starts in order.
 _PATIENCE = 50
 _MAP_SECONDS = 300.0
-# Tags made while a stream goes out; those of later rounds are made when a round was late.
-_STREAM_AHEAD = 3
+# How many rounds' tags are made at a time when those that went with the stream were late.
+_LATER_ROUNDS = 2
 _SLOWEST_FILL = 20.0
 
 
@@ -95,6 +93,8 @@ class Erasure:
     welcome: Welcome
     region_bytes: int
     locked: bool
+    map_seconds: float
+    """Until the region stood: first touch where it did not stand before."""
     fill_seconds: float
     expand_seconds: float
     deadline: float
@@ -135,7 +135,9 @@ def erase(
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
     """
+    began = time.monotonic()
     mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
+    map_seconds = time.monotonic() - began
     size = mapped.size - mapped.size % BLOCK_BYTES
     if size <= 0 or (plan.size and mapped.size > plan.size):
         raise IntegrityError(
@@ -158,7 +160,7 @@ def erase(
         filled = _fill_cells(connection, job, questions, kappa)
     else:
         kappa = 0
-        filled = _fill_stream(connection, job, questions)
+        filled = _fill_stream(connection, job, questions, plan.quorum)
     fill_seconds, expand_seconds, expected = filled
     timings = _ask_rounds(connection, plan, expected, deadline)
     rebuild = calibration.rebuild_rate * plan.advantage / kappa if kappa else 0.0
@@ -166,7 +168,7 @@ def erase(
         plan, rebuild, calibration.store_rate, questions[0], timings, deadline=deadline
     )
     return Erasure(
-        plan, kappa, welcome, size, mapped.locked, fill_seconds, expand_seconds, deadline,
+        plan, kappa, welcome, size, mapped.locked, map_seconds, fill_seconds, expand_seconds, deadline,
         recoverable, missing, verdict, reason, timings,
     )  # fmt: skip
 
@@ -199,35 +201,27 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
     return seconds, expand_seconds, zip(questions, expected, strict=True)
 
 
-def _fill_stream(connection: Connection, job: _Job, questions: list[Question]) -> _Filled:
+def _fill_stream(connection: Connection, job: _Job, questions: list[Question], quorum: int) -> _Filled:
     """The noise itself goes out; its key stays here."""
-    key = secrets.token_bytes(SEED_BYTES)
-    began = time.monotonic()
-    connection.send(Stream(job.space, 0, job.size))
+    noise = StreamNoise(secrets.token_bytes(SEED_BYTES))
+    # Tags of as many rounds as have to be in time are made on the way; those of others when one was late.
+    ahead = questions[:quorum] if questions[0].blocks is None else []
+    later = questions[len(ahead) :]
     limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
-    ahead, later = questions[:_STREAM_AHEAD], questions[_STREAM_AHEAD:]
-    expected = Expectation(lambda: StreamNoise(key), ahead, job.threads).run(connection.send_run)
-    check_receipt(connection, StreamNoise(key), job.size, limit)
+    began = time.monotonic()
+    expected = send_noise(
+        connection, noise, (job.space, 0, job.size), ahead, limit=limit, lanes=job.threads
+    )  # fmt: skip
     seconds = time.monotonic() - began
 
     def rounds() -> _Expected:
         yield from zip(ahead, expected, strict=True)
-        if later:
-            tags = Expectation(lambda: StreamNoise(key), later, job.threads).run()
-            yield from zip(later, tags, strict=True)
+        step = max(quorum, _LATER_ROUNDS)
+        for some in (later[at : at + step] for at in range(0, len(later), step)):
+            tags = Expectation(lambda: noise, some, job.threads).run()
+            yield from zip(some, tags, strict=True)
 
     return seconds, seconds, rounds()
-
-
-def check_receipt(connection: Connection, noise: StreamNoise, end: int, limit: float) -> None:
-    """Wait until a stream that ends at `end` of the region has arrived.
-
-    Its last bytes come back: without them a prover could say so early, and have the verifier's own send
-    buffer (or a gateway's) keep megabytes of noise for it until the question. Raises IntegrityError.
-    """
-    answer = connection.expect(Received, limit)
-    if answer.tail != noise.read(end - TAG_BYTES, TAG_BYTES):
-        raise IntegrityError("The agent says that the noise arrived, but does not have its last bytes.")
 
 
 def _timed(work: Callable[[], list[list[bytes]]]) -> tuple[float, list[list[bytes]]]:

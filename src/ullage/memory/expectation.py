@@ -6,7 +6,6 @@ import secrets
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle
 
 from ullage.memory.messages import KEY_BYTES
 from ullage.memory.noise import BLOCK_BYTES, Noise, Question, SegmentTag
@@ -27,6 +26,33 @@ def draw_questions(region_blocks: int, rounds: int, sample: int) -> list[Questio
         key = secrets.token_bytes(KEY_BYTES)
         questions.append(Question(number, key, region_blocks, SEGMENT_BLOCKS, blocks))
     return questions
+
+
+def expand_part(
+    noise: Noise,
+    questions: Sequence[Question],
+    first: int,
+    count: int,
+    send: Callable[[memoryview], None] = lambda _: None,
+) -> list[list[bytes]]:
+    """Expand blocks first … first + count - 1, a run of whole segments, and hand each to `send`.
+
+    Returns the tags of these segments, question by question; all of them ask for every block. One thread
+    does everything to a block while it lies in the core's cache: from memory, tags cost five times as much.
+    """
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    tags: list[list[bytes]] = [[] for _ in questions]
+    for start in range(first, first + count, SEGMENT_BLOCKS):
+        segment = start // SEGMENT_BLOCKS
+        growing = [SegmentTag(asked.key, asked.round_number, segment) for asked in questions]
+        for block in range(start, min(start + SEGMENT_BLOCKS, first + count)):
+            noise.write(block * BLOCK_BYTES, buffer)
+            for tag in growing:
+                tag.update(buffer)
+            send(buffer)
+        for found, tag in zip(tags, growing, strict=True):
+            found.append(tag.tag())
+    return tags
 
 
 class _Round:
@@ -64,40 +90,46 @@ class Expectation:
     ) -> None:
         self._new_noise = new_noise
         self._questions = questions
-        self._rounds = [_Round(question) for question in questions]
         self._threads = threads or usable_cores()
 
-    def run(self, send: Callable[[memoryview], None] | None = None) -> list[list[bytes]]:
-        """Expand the region from front to back; returns the tags of each round.
-
-        `send` gets every stride while the next one is made: mode `stream`, where all blocks are expanded.
-        Otherwise only blocks that some round asks for are.
-        """
-        total = self._questions[0].region_blocks
+    def run(self) -> list[list[bytes]]:
+        """The tags of each question; only blocks that some question asks for are expanded."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="expand") as pool:
-            noises = [self._new_noise() for _ in range(self._threads)]
-            sending = None
-            # Two warm buffers in turn: one is on its way while the other is filled. Fresh memory is slow.
-            size = min(STRIDE_BLOCKS, total) * BLOCK_BYTES
-            buffers = cycle([memoryview(bytearray(size)), memoryview(bytearray(size))])
-            for first, count, wanted in self._strides(total, everything=send is not None):
-                data = next(buffers)[: count * BLOCK_BYTES]
-                shares = [wanted[worker :: self._threads] for worker in range(self._threads)]
-                list(pool.map(_expand, noises, shares, [data] * self._threads, [first] * self._threads))
-                if send is not None:
-                    if sending is not None:
-                        sending.result()
-                    sending = pool.submit(send, data)
-                list(pool.map(lambda found, a=first, d=data: found.feed(a, d), self._rounds))
-            if sending is not None:
-                sending.result()
-        return [found.tags for found in self._rounds]
+            whole = all(question.blocks is None for question in self._questions)
+            if whole and self._questions[0].segments >= self._threads:
+                return self._whole(pool)
+            return self._sampled(pool)
 
-    def _strides(self, total: int, *, everything: bool) -> Iterator[tuple[int, int, list[int]]]:
+    def _whole(self, pool: ThreadPoolExecutor) -> list[list[bytes]]:
+        """Every worker expands a segment at a time."""
+        total = self._questions[0].region_blocks
+
+        def work(first: int) -> list[list[bytes]]:
+            count = min(SEGMENT_BLOCKS, total - first)
+            return expand_part(self._new_noise(), self._questions, first, count)
+
+        parts = list(pool.map(work, range(0, total, SEGMENT_BLOCKS)))
+        return join_parts(parts)
+
+    def _sampled(self, pool: ThreadPoolExecutor) -> list[list[bytes]]:
+        """Front to back, all workers at one stride: segments of different lists begin in different places,
+        and a small region has fewer of them than there are workers."""
+        total = self._questions[0].region_blocks
+        rounds = [_Round(question) for question in self._questions]
+        noises = [self._new_noise() for _ in range(self._threads)]
+        buffer = memoryview(bytearray(min(STRIDE_BLOCKS, total) * BLOCK_BYTES))
+        for first, count, wanted in self._strides(total):
+            data = buffer[: count * BLOCK_BYTES]
+            shares = [wanted[worker :: self._threads] for worker in range(self._threads)]
+            list(pool.map(_expand, noises, shares, [data] * self._threads, [first] * self._threads))
+            list(pool.map(lambda found, a=first, d=data: found.feed(a, d), rounds))
+        return [found.tags for found in rounds]
+
+    def _strides(self, total: int) -> Iterator[tuple[int, int, list[int]]]:
         """(first block, blocks, those to expand)."""
         lists = [question.blocks for question in self._questions]
         union = None
-        if not everything and all(blocks is not None for blocks in lists):
+        if all(blocks is not None for blocks in lists):
             union = sorted({block for blocks in lists if blocks for block in blocks})
         for first in range(0, total, STRIDE_BLOCKS):
             count = min(STRIDE_BLOCKS, total - first)
@@ -106,6 +138,11 @@ class Expectation:
                 wanted = union[bisect_left(union, first) : bisect_left(union, first + count)]
             if wanted:
                 yield first, count, wanted
+
+
+def join_parts(parts: Sequence[list[list[bytes]]]) -> list[list[bytes]]:
+    """Tags part by part, each by question, as tags by question."""
+    return [[tag for part in parts for tag in part[number]] for number in range(len(parts[0]))]
 
 
 def _expand(noise: Noise, blocks: Sequence[int], data: memoryview, first: int) -> None:
