@@ -85,7 +85,10 @@ def _scenario(
         chosen, model, ranges = read.scenario, read.model, read.ranges
         shares = (chosen.constraints.dark_share,) if read.fixes_dark_share else ()
     if claims is not None:
-        chosen = apply_claims(chosen, read_claims(claims), reading, model)
+        try:
+            chosen = apply_claims(chosen, read_claims(claims), reading, model)
+        except UsageError as error:
+            raise UsageError(f"{claims}: {error}") from error
     return chosen, shares, ranges
 
 

@@ -1,8 +1,8 @@
 """Constraints from claims: which claim sets which field, and what a missing one means.
 
 A claim that is `not-covered` (or too trusting for its reader) leaves its field unconstrained, and says
-so. Claims of different models, or of another model than the scenario's, are refused: their figures
-do not belong to one machine.
+so. Refused are claims of different models, or of another model than the scenario's (their figures do
+not belong to one machine), claims that err the wrong way to be a limit, and values that cannot be.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from ullage.claims import Claim, Evidence, Reading, Trust
+from ullage.claims import Bound, Claim, Evidence, Reading, Trust
 from ullage.errors import UsageError
-from ullage.slowdown.constraints import Constraints, Note, Scenario, check
+from ullage.slowdown.constraints import Constraints, Note, Scenario, check, first_fault, unconstrain
 
 _DAY = 86_400.0
 _Setter = Callable[[Constraints, float], Constraints]
 
 
-def _share(field: str) -> _Setter:
+def _set(field: str) -> _Setter:
     def apply(constraints: Constraints, value: float) -> Constraints:
-        return replace(constraints, **{field: min(1.0, max(0.0, value))})  # type: ignore[arg-type]
+        return replace(constraints, **{field: value})  # type: ignore[arg-type]
 
     return apply
 
 
+def _covert(constraints: Constraints, value: float) -> Constraints:
+    return replace(constraints, covert_fraction=min(1.0, value))
+
+
 def _add_unexplained(constraints: Constraints, value: float) -> Constraints:
-    return replace(constraints, covert_fraction=min(1.0, constraints.covert_fraction + max(0.0, value)))
+    return replace(constraints, covert_fraction=min(1.0, constraints.covert_fraction + value))
 
 
 def _total(constraints: Constraints, value: float) -> Constraints:
@@ -34,17 +38,21 @@ def _total(constraints: Constraints, value: float) -> Constraints:
 
 
 _SETTERS: tuple[tuple[tuple[str, ...], str, _Setter], ...] = (
-    (("wire.egress_rate",), "egress", lambda c, v: replace(c, egress=max(0.0, v), ingress=max(0.0, v))),
-    (("token.covert_fraction_text", "token.covert_fraction"), "covert_fraction", _share("covert_fraction")),
+    (("wire.egress_rate",), "egress", lambda c, v: replace(c, egress=v, ingress=v)),
+    (("token.covert_fraction_text", "token.covert_fraction"), "covert_fraction", _covert),
     (("wire.unexplained_fraction",), "covert_fraction", _add_unexplained),
     (("total.covert_bits_per_day",), "covert_fraction", _total),
-    (("compute.accounted_fraction",), "accounted_time", _share("accounted_time")),
-    (("compute.accounted_flop",), "accounted_operations", _share("accounted_operations")),
-    (("memory.resident_fraction",), "resident_memory", _share("resident_memory")),
-    (("memory.erased_fraction",), "erased", _share("erased")),
-    (("memory.wipe_cycle",), "wipe_cycle", lambda c, v: replace(c, wipe_cycle=max(0.0, v))),
+    (("compute.accounted_fraction",), "accounted_time", _set("accounted_time")),
+    (("compute.accounted_flop",), "accounted_operations", _set("accounted_operations")),
+    (("memory.resident_fraction",), "resident_memory", _set("resident_memory")),
+    (("memory.erased_fraction",), "erased", _set("erased")),
+    (("memory.wipe_cycle",), "wipe_cycle", _set("wipe_cycle")),
 )
 """Names in order of preference, the field they set, and how. Upper bounds of leaks add up."""
+
+
+_LOWER = {"accounted_time", "accounted_operations", "resident_memory", "erased"}
+"""Fields that a lower bound sets: what is proven is at least so much. All others need an upper bound."""
 
 
 def apply_claims(
@@ -52,10 +60,13 @@ def apply_claims(
 ) -> Scenario:
     """The scenario with what the claims say about its machine.
 
-    `model` is the digest that the scenario names, if any. Raises UsageError for claims of another model.
+    `model` is the digest that the scenario names, if any. Raises UsageError, with the number of the claim in
+    its file, for claims of another model, in the wrong direction, or with a value that cannot be.
     """
-    given = [claim.read_as(reading) for claim in claims]
-    _refuse_other_models(given, model)
+    read = [claim.read_as(reading) for claim in claims]
+    numbers = {id(claim): number for number, claim in enumerate(read, 1)}
+    _refuse_other_models(read, model)
+    given = [claim for claim in read if not claim.subject.startswith("fleet of ")]  # we count by the rack
     constraints, notes, warnings = scenario.constraints, dict(scenario.notes), list(scenario.warnings)
     behind: dict[str, list[Note]] = {}  # of each field that claims set, the parts that stand now
     for names, field, apply in _SETTERS:
@@ -63,20 +74,53 @@ def apply_claims(
         if claim is None:
             continue
         if claim.value is None:
-            constraints = _unconstrain(constraints, field)
-            warnings.append(f"{claim.name} is not covered: {field} is taken as unconstrained")
+            constraints = unconstrain(constraints, field)
+            said = "has no bound" if claim.unbounded else "is not covered"
+            warnings.append(f"{claim.name} {said}: {field} is taken as unconstrained")
             behind[field] = [Note(Evidence.NOT_COVERED.value, "none")]
         else:
+            _refuse_impossible(claim, numbers[id(claim)], field)
             constraints = apply(constraints, claim.value)
+            if fault := first_fault(constraints):
+                raise UsageError(
+                    f"claim {numbers[id(claim)]} ({claim.name}: {claim.value:g}) does not fit the scenario: "
+                    f"{fault[0]} {fault[1]}."
+                )
             kept = behind.get(field, []) if apply is _add_unexplained else []
             behind[field] = [*kept, _note_of(claim)]
         notes[field] = _joined(behind[field])
-    warnings += [
-        f"no claim on {names[0]}: {field} stays as the scenario has it"
-        for names, field, _ in _SETTERS
-        if _worst(given, names) is None and field not in notes
-    ]
+    warnings += _silences(given, constraints, notes)
     return Scenario(scenario.name, check(constraints), notes, tuple(dict.fromkeys(warnings)))
+
+
+def _silences(given: list[Claim], constraints: Constraints, notes: dict[str, Note]) -> list[str]:
+    """What no claim speaks of, and what is then taken."""
+    said = []
+    for names, field, _ in _SETTERS:
+        if _worst(given, names) is not None or field in notes:
+            continue
+        if field == "erased" and constraints.wiped:
+            said.append(f"no claim on {names[0]}: every wipe is taken to erase all memory")
+        else:
+            said.append(f"no claim on {names[0]}: {field} stays as the scenario has it")
+    if {"erased", "wipe_cycle"} & notes.keys() and not constraints.wiped:
+        said.append("memory.wipe_period of the scenario is not given: wipes are taken as never repeated")
+    return said
+
+
+def _refuse_impossible(claim: Claim, number: int, field: str) -> None:
+    """A bound that errs the other way limits nothing, and no share is negative or above one."""
+    wanted = Bound.LOWER if field in _LOWER else Bound.UPPER
+    where = f"claim {number} ({claim.name}: {claim.value:g})"
+    if claim.bound is not wanted:
+        raise UsageError(f"{where} is {_KINDS[claim.bound]}: as a constraint it must be {_KINDS[wanted]}.")
+    if claim.value is not None and claim.value < 0:
+        raise UsageError(f"{where} is negative.")
+    if claim.value is not None and wanted is Bound.LOWER and claim.value > 1:
+        raise UsageError(f"{where} is a share above 1: what it was measured against is too small.")
+
+
+_KINDS = {Bound.LOWER: "a lower bound", Bound.UPPER: "an upper bound", Bound.ESTIMATE: "an estimate"}
 
 
 def _note_of(claim: Claim) -> Note:
@@ -96,20 +140,6 @@ def _joined(parts: list[Note]) -> Note:
     return Note(weakest.value, sources, tuple(trust for trust in Trust if trust in trusted))
 
 
-_LOWER = {"accounted_time", "accounted_operations", "resident_memory", "erased"}
-
-
-def _unconstrain(constraints: Constraints, field: str) -> Constraints:
-    """The field as if nobody had looked."""
-    if field == "egress":
-        return replace(constraints, egress=Constraints().egress, ingress=Constraints().ingress)
-    if field == "covert_fraction":
-        return replace(constraints, covert_fraction=1.0)
-    if field == "wipe_cycle":
-        return replace(constraints, wipe_cycle=0.0)
-    return replace(constraints, **{field: 0.0})  # type: ignore[arg-type]
-
-
 def _worst(claims: list[Claim], names: tuple[str, ...]) -> Claim | None:
     """The claim of the first name that is there; of several the one that constrains least."""
     for name in names:
@@ -119,8 +149,7 @@ def _worst(claims: list[Claim], names: tuple[str, ...]) -> Claim | None:
         blind = [claim for claim in found if claim.value is None]
         if blind:
             return blind[0]
-        lower = found[0].bound.value == "lower"
-        return (min if lower else max)(found, key=lambda claim: claim.value or 0.0)
+        return (min if found[0].bound is Bound.LOWER else max)(found, key=lambda claim: claim.value or 0.0)
     return None
 
 
