@@ -39,6 +39,8 @@ from ullage.memory.wire import Connection, LateError
 
 Mode = Literal["stream", "rate-gap"]
 Verdict = Literal["pass", "fail", "cannot-tell"]
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, what is done of it, and how much there is; 0: not known."""
 MODES: tuple[Mode, ...] = ("stream", "rate-gap")
 
 # A late answer is waited for this many deadlines, so that the next round starts in order.
@@ -129,12 +131,14 @@ def erase(
     *,
     close_wire: Callable[[], None] = lambda: None,
     threads: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Erasure:
     """Run one erasure on a greeted connection. `close_wire` is called before the seed leaves.
 
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
     """
+    progress("taking the memory", 0, 0)
     mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
     size = mapped.size - mapped.size % BLOCK_BYTES
     if size <= 0 or (plan.size and mapped.size > plan.size):
@@ -153,14 +157,14 @@ def erase(
     )
     deadline = plan.slack * questions[0].asked_bytes / calibration.read_rate + plan.allowance
     close_wire()
-    job = _Job(plan.space, size, calibration, threads)
+    job = _Job(plan.space, size, calibration, threads, progress)
     if plan.mode == "rate-gap":
         filled = _fill_cells(connection, job, questions, kappa)
     else:
         kappa = 0
         filled = _fill_stream(connection, job, questions)
     fill_seconds, expand_seconds, expected = filled
-    timings = _ask_rounds(connection, plan, expected, deadline)
+    timings = _ask_rounds(connection, plan, expected, deadline, progress)
     rebuild = calibration.rebuild_rate * plan.advantage / kappa if kappa else 0.0
     recoverable, missing, verdict, reason = judge(
         plan, rebuild, calibration.store_rate, questions[0], timings, deadline=deadline
@@ -179,6 +183,11 @@ class _Job:
     size: int
     calibration: Calibration
     threads: int | None
+    progress: Progress
+
+    def filled(self, done: int, total: int) -> None:
+        """MiB that the noise has passed."""
+        self.progress("filling (MiB)", done, total)
 
 
 _Expected = Iterator[tuple[Question, list[bytes]]]
@@ -192,7 +201,7 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
     expectation = Expectation(lambda: CellNoise(seed, kappa), questions, job.threads)
     began = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="lockstep") as pool:
-        work = pool.submit(_timed, expectation.run)
+        work = pool.submit(_timed, lambda: expectation.run(progress=job.filled))
         connection.ask(Fill(job.space, job.size, seed, kappa), Done, limit)
         seconds = time.monotonic() - began
         expand_seconds, expected = work.result()
@@ -206,7 +215,8 @@ def _fill_stream(connection: Connection, job: _Job, questions: list[Question]) -
     connection.send(Stream(job.space, 0, job.size))
     limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
     ahead, later = questions[:_STREAM_AHEAD], questions[_STREAM_AHEAD:]
-    expected = Expectation(lambda: StreamNoise(key), ahead, job.threads).run(connection.send_run)
+    expectation = Expectation(lambda: StreamNoise(key), ahead, job.threads)
+    expected = expectation.run(connection.send_run, job.filled)
     check_receipt(connection, StreamNoise(key), job.size, limit)
     seconds = time.monotonic() - began
 
@@ -241,10 +251,12 @@ def _ask_rounds(
     plan: Plan,
     expected: _Expected,
     deadline: float,
+    progress: Progress,
 ) -> tuple[Timing, ...]:
     """Ask until a quorum is in time, an answer is wrong, or the rounds are used up."""
     timings: list[Timing] = []
     for question, tags in expected:
+        progress("asking", len(timings), plan.rounds)
         if not connection.is_quiet():
             raise IntegrityError("The agent sent something unasked; between questions it must be silent.")
         began = time.perf_counter()

@@ -67,11 +67,15 @@ class Expectation:
         self._rounds = [_Round(question) for question in questions]
         self._threads = threads or usable_cores()
 
-    def run(self, send: Callable[[memoryview], None] | None = None) -> list[list[bytes]]:
+    def run(
+        self,
+        send: Callable[[memoryview], None] | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[list[bytes]]:
         """Expand the region from front to back; returns the tags of each round.
 
         `send` gets every stride while the next one is made: mode `stream`, where all blocks are expanded.
-        Otherwise only blocks that some round asks for are.
+        Otherwise only blocks that some round asks for are. `progress` takes MiB passed, and all.
         """
         total = self._questions[0].region_blocks
         with ThreadPoolExecutor(self._threads, thread_name_prefix="expand") as pool:
@@ -89,6 +93,7 @@ class Expectation:
                         sending.result()
                     sending = pool.submit(send, data)
                 list(pool.map(lambda found, a=first, d=data: found.feed(a, d), self._rounds))
+                progress((first + count) * BLOCK_BYTES >> 20, total * BLOCK_BYTES >> 20)
             if sending is not None:
                 sending.result()
         return [found.tags for found in self._rounds]
