@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ullage.claims import to_json
+from ullage.cli.progress import Quiet, meter
 from ullage.errors import ExitCode, MalformedError, UsageError
 
 if TYPE_CHECKING:
@@ -122,12 +123,14 @@ def account(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="New folder for claims and evidence.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Account for a machine's compute: verified inference and verified filler over wall time.
 
     Ends with 0 if every window passed and the alarm was silent, 1 if a window failed or the alarm sounded, 3
-    if windows were lost to the hypervisor or the calibration does not stand. `ullage work credit` adds
-    inference, once an audit has verified the log; until then a serving machine looks idle.
+    if windows were lost to the hypervisor or the calibration does not stand. Interrupted, it judges the
+    windows that are over. `ullage work credit` adds inference, once an audit has verified the log; until
+    then a serving machine looks idle.
     """
     from ullage.work import evidence
     from ullage.work.protocol import Mode
@@ -145,10 +148,18 @@ def account(
     plan = Plan(terms, worth, window, max(1, round(seconds / window)), openings)
     accounting = Accounting(plan)
     windows: list[Window] = []
-    for one in accounting.windows():
-        windows.append(one)
-        if not as_json:
-            typer.echo(_window_line(one))
+    with meter(quiet=quiet) as progress:
+        progress("windows", 0, plan.windows)
+        try:
+            for one in accounting.windows():
+                windows.append(one)
+                progress("windows", len(windows), plan.windows)
+                if not as_json:
+                    typer.echo(_window_line(one))
+        except KeyboardInterrupt:
+            if not windows:
+                raise
+            typer.echo(f"interrupted: judged by {len(windows)} of {plan.windows} windows", err=True)
     finish(
         Account(tuple(windows), found, digest, inspected, own_twin), out, accounting.costs, as_json=as_json
     )

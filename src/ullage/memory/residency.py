@@ -18,6 +18,7 @@ from ullage.memory.ballast import Ballast
 from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
 from ullage.memory.declared import BufferSource, DeclaredState, Source
+from ullage.memory.erasure import Progress
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
     Chain,
@@ -215,14 +216,15 @@ class Challenger:
 
 def hold(
     connection: Connection, welcome: Welcome, plan: HoldPlan, calibration: Calibration,
-    declared: DeclaredState,
+    declared: DeclaredState, *, progress: Progress = lambda stage, done, total: None,
 ) -> Holding:  # fmt: skip
     """Fill the ballast, then challenge a greeted agent until a quorum is in time, an answer is wrong, or the
     rounds are used up. Raises as `Challenger.challenge`."""
     challenger = Challenger(connection, welcome, plan, calibration, declared)
     chains: list[Visit] = []
     segments: tuple[Segment, ...] = ()
-    for _ in range(plan.rounds):
+    for number in range(plan.rounds):
+        progress("chains", number, plan.rounds)
         challenger.fit_ballast()
         time.sleep(random.SystemRandom().expovariate(1 / plan.pause) if plan.pause else 0)
         visit, segments = challenger.challenge()
