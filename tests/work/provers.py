@@ -92,6 +92,13 @@ class Invents(Prover):
             yield answer
 
 
+class Floods(Prover):
+    """A root for every job at once, of nothing."""
+
+    def work(self, job: Job) -> Root:
+        return Root(job.number, os.urandom(32))
+
+
 class Late(Prover):
     """Takes longer than a unit may."""
 
@@ -104,7 +111,7 @@ PROVERS: dict[str, type[Prover]] = {
     kind.__name__: kind
     for kind in (
         Prover, AnswersNan, OmitsTiles, DoublesTiles, ChangesCommitment,
-        Silent, Leaves, Garbles, Invents, Late,
+        Silent, Leaves, Garbles, Invents, Floods, Late,
     )
 }  # fmt: skip
 

@@ -118,7 +118,8 @@ def test_answers_that_no_model_computed_earn_nothing(tmp_path: Path) -> None:
 def test_entries_that_the_audited_checkpoint_does_not_sign_earn_nothing(tmp_path: Path) -> None:
     """Another log of the same tap, shown under the checkpoint that the audit was about."""
     log, bundle = make_log(tmp_path, "audited", {})
-    other, _ = make_log(tmp_path, "shown", {"0": {"keep": 30}})
+    invented = {str(n): {"tokens": {str(t): 60 + t for t in range(8)}} for n in range(ANSWERS)}
+    other, _ = make_log(tmp_path, "shown", invented)
     (other / "checkpoint").write_bytes((log / "checkpoint").read_bytes())
     keys = tmp_path / "keys"
     names = ["--log", other, "--log-key", keys / "log.pub", "--bundle", bundle, "--bundle-key"]

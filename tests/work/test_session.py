@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.work.helpers import account, agent
+from ullage.work import verifier
 from ullage.work.protocol import Mode
 from ullage.work.window import Outcome, Window
 
@@ -75,6 +76,16 @@ def test_messages_that_no_prover_sends(name: str, what: str) -> None:
     with agent(MODULE, name) as address:
         windows = account(address, answer_seconds=0.3)
     assert what in findings(windows)
+
+
+@slow
+def test_roots_of_nothing_do_not_fill_the_verifiers_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier, "_MAX_UNITS", 50)
+    with agent(MODULE, "Floods") as address:
+        (window,) = account(address, seconds=1.5, answer_seconds=0.3)
+    assert "which nobody computes" in "\n".join(window.findings)
+    assert window.credited <= 60  # 50, and a few after each loss
+    assert window.accounted() == 0.0
 
 
 def test_late_units_do_not_count() -> None:

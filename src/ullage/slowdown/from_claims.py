@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from ullage.claims import Claim, Evidence, Reading, Trust
+from ullage.claims import Bound, Claim, Evidence, Reading, Trust
 from ullage.errors import UsageError
 from ullage.slowdown.constraints import Constraints, Note, Scenario, check
 
@@ -57,6 +57,7 @@ def apply_claims(
     given = [claim.read_as(reading) for claim in claims]
     _refuse_other_models(given, model)
     constraints, notes, warnings = scenario.constraints, dict(scenario.notes), list(scenario.warnings)
+    warnings += [sentence for claim in given for sentence in _other_way(claim)]
     behind: dict[str, list[Note]] = {}  # of each field that claims set, the parts that stand now
     for names, field, apply in _SETTERS:
         claim = _worst(given, names)
@@ -67,6 +68,8 @@ def apply_claims(
             warnings.append(f"{claim.name} is not covered: {field} is taken as unconstrained")
             behind[field] = [Note(Evidence.NOT_COVERED.value, "none")]
         else:
+            if field == "egress":
+                warnings.append(f"{claim.name} is about what leaves: the cap is taken to hold both ways")
             constraints = apply(constraints, claim.value)
             kept = behind.get(field, []) if apply is _add_unexplained else []
             behind[field] = [*kept, _note_of(claim)]
@@ -97,6 +100,24 @@ def _joined(parts: list[Note]) -> Note:
 
 
 _LOWER = {"accounted_time", "accounted_operations", "resident_memory", "erased"}
+"""Fields that a larger figure tightens: nothing but a lower bound says that there is so much."""
+_LEAST = _LOWER | {"wipe_cycle"}
+"""Fields of which the smallest of several figures constrains least."""
+_FIELDS = {name: field for names, field, _ in _SETTERS for name in names}
+
+
+def _says(claim: Claim) -> bool:
+    """Whether the claim bounds its figure from the side that its field needs."""
+    wanted = Bound.LOWER if _FIELDS[claim.name] in _LOWER else Bound.UPPER
+    return claim.value is not None and claim.bound is wanted
+
+
+def _other_way(claim: Claim) -> list[str]:
+    """The warning about a claim whose figure may err to the other side."""
+    if claim.name not in _FIELDS or claim.value is None or _says(claim):
+        return []
+    side = "lower" if _FIELDS[claim.name] in _LOWER else "upper"
+    return [f"{claim.name} is given as {claim.bound.value}, and no {side} bound: it constrains nothing"]
 
 
 def _unconstrain(constraints: Constraints, field: str) -> Constraints:
@@ -116,11 +137,10 @@ def _worst(claims: list[Claim], names: tuple[str, ...]) -> Claim | None:
         found = [claim for claim in claims if claim.name == name]
         if not found:
             continue
-        blind = [claim for claim in found if claim.value is None]
+        blind = [claim for claim in found if not _says(claim)]
         if blind:
-            return blind[0]
-        lower = found[0].bound.value == "lower"
-        return (min if lower else max)(found, key=lambda claim: claim.value or 0.0)
+            return blind[0].model_copy(update={"value": None, "evidence": Evidence.NOT_COVERED})
+        return (min if _FIELDS[name] in _LEAST else max)(found, key=lambda claim: claim.value or 0.0)
     return None
 
 
