@@ -113,6 +113,13 @@ class WrongClock(Prover):
         time.monotonic_ns = lambda: int(time.monotonic() * 1e9)
 
 
+class Floods(Prover):
+    """A root for every job at once, of nothing."""
+
+    def work(self, job: Job) -> Root:
+        return Root(job.number, os.urandom(32))
+
+
 class Late(Prover):
     """Takes longer than a unit may."""
 
@@ -125,7 +132,7 @@ PROVERS: dict[str, type[Prover]] = {
     kind.__name__: kind
     for kind in (
         Prover, AnswersNan, OmitsTiles, DoublesTiles, ChangesCommitment,
-        Silent, Leaves, Garbles, Invents, Shouts, WrongClock, Late,
+        Silent, Leaves, Garbles, Invents, Shouts, WrongClock, Floods, Late,
     )
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.work.helpers import SMALL, account, agent
 from ullage.errors import FaultError
+from ullage.work import verifier
 from ullage.work.protocol import Hello, Job, Mode, Open, encode
 from ullage.work.stream import Stream
 from ullage.work.window import Outcome, Window
@@ -131,6 +132,16 @@ def test_a_prover_that_does_not_read_holds_nobody_up() -> None:
         assert time.monotonic() - began < 20
         stream.close()
         process.terminate()
+
+
+@slow
+def test_roots_of_nothing_do_not_fill_the_verifiers_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier, "_MAX_UNITS", 50)
+    with agent(MODULE, "Floods") as address:
+        (window,) = account(address, seconds=1.5, answer_seconds=0.3)
+    assert "which nobody computes" in "\n".join(window.findings)
+    assert window.credited <= 60  # 50, and a few after each loss
+    assert window.accounted() == 0.0
 
 
 def test_late_units_do_not_count() -> None:

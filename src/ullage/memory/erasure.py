@@ -14,6 +14,7 @@ from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
 from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
 from ullage.memory.messages import (
+    MAX_REGION_BLOCKS,
     VERSION,
     Ask,
     Done,
@@ -150,6 +151,8 @@ def erase(
     if plan.space == 0 and mapped.size > welcome.machine_bytes:
         raise IntegrityError("The agent mapped more memory than it said that there is.")
     blocks = size // BLOCK_BYTES
+    if blocks > MAX_REGION_BLOCKS:
+        raise IntegrityError("The agent mapped more memory than a question can be about.")
     questions = draw_questions(blocks, plan.rounds, plan.sample)  # before the seed is sent
     kappa = plan.kappa or bounds.iterations_for(
         calibration.rebuild_rate * plan.advantage,

@@ -2,7 +2,7 @@
 
 A claim that is `not-covered` (or too trusting for its reader) leaves its field unconstrained, and says
 so. Refused are claims of different models, or of another model than the scenario's (their figures do
-not belong to one machine), claims that err the wrong way to be a limit, and values that cannot be.
+not belong to one machine), and values that cannot be. A figure that may err to the other side limits nothing.
 """
 
 from __future__ import annotations
@@ -51,23 +51,20 @@ _SETTERS: tuple[tuple[tuple[str, ...], str, _Setter], ...] = (
 """Names in order of preference, the field they set, and how. Upper bounds of leaks add up."""
 
 
-_LOWER = {"accounted_time", "accounted_operations", "resident_memory", "erased"}
-"""Fields that a lower bound sets: what is proven is at least so much. All others need an upper bound."""
-
-
 def apply_claims(
     scenario: Scenario, claims: Iterable[Claim], reading: Reading = Reading.OPERATOR, model: str = ""
 ) -> Scenario:
     """The scenario with what the claims say about its machine.
 
     `model` is the digest that the scenario names, if any. Raises UsageError, with the number of the claim in
-    its file, for claims of another model, in the wrong direction, or with a value that cannot be.
+    its file, for claims of another model or with a value that cannot be.
     """
     read = [claim.read_as(reading) for claim in claims]
     numbers = {id(claim): number for number, claim in enumerate(read, 1)}
     _refuse_other_models(read, model)
     given = [claim for claim in read if not claim.subject.startswith("fleet of ")]  # we count by the rack
     constraints, notes, warnings = scenario.constraints, dict(scenario.notes), list(scenario.warnings)
+    warnings += [sentence for claim in given for sentence in _other_way(claim)]
     behind: dict[str, list[Note]] = {}  # of each field that claims set, the parts that stand now
     for names, field, apply in _SETTERS:
         claim = _worst(given, names)
@@ -80,6 +77,8 @@ def apply_claims(
             behind[field] = [Note(Evidence.NOT_COVERED.value, "none")]
         else:
             _refuse_impossible(claim, numbers[id(claim)], field)
+            if field == "egress":
+                warnings.append(f"{claim.name} is about what leaves: the cap is taken to hold both ways")
             constraints = apply(constraints, claim.value)
             if fault := first_fault(constraints):
                 raise UsageError(
@@ -109,18 +108,12 @@ def _silences(given: list[Claim], constraints: Constraints, notes: dict[str, Not
 
 
 def _refuse_impossible(claim: Claim, number: int, field: str) -> None:
-    """A bound that errs the other way limits nothing, and no share is negative or above one."""
-    wanted = Bound.LOWER if field in _LOWER else Bound.UPPER
+    """No figure is negative, and no share above one."""
     where = f"claim {number} ({claim.name}: {claim.value:g})"
-    if claim.bound is not wanted:
-        raise UsageError(f"{where} is {_KINDS[claim.bound]}: as a constraint it must be {_KINDS[wanted]}.")
     if claim.value is not None and claim.value < 0:
         raise UsageError(f"{where} is negative.")
-    if claim.value is not None and wanted is Bound.LOWER and claim.value > 1:
+    if claim.value is not None and field in _LOWER and claim.value > 1:
         raise UsageError(f"{where} is a share above 1: what it was measured against is too small.")
-
-
-_KINDS = {Bound.LOWER: "a lower bound", Bound.UPPER: "an upper bound", Bound.ESTIMATE: "an estimate"}
 
 
 def _note_of(claim: Claim) -> Note:
@@ -140,16 +133,37 @@ def _joined(parts: list[Note]) -> Note:
     return Note(weakest.value, sources, tuple(trust for trust in Trust if trust in trusted))
 
 
+_LOWER = {"accounted_time", "accounted_operations", "resident_memory", "erased"}
+"""Fields that a larger figure tightens: nothing but a lower bound says that there is so much."""
+_LEAST = _LOWER | {"wipe_cycle"}
+"""Fields of which the smallest of several figures constrains least."""
+_FIELDS = {name: field for names, field, _ in _SETTERS for name in names}
+
+
+def _says(claim: Claim) -> bool:
+    """Whether the claim bounds its figure from the side that its field needs."""
+    wanted = Bound.LOWER if _FIELDS[claim.name] in _LOWER else Bound.UPPER
+    return claim.value is not None and claim.bound is wanted
+
+
+def _other_way(claim: Claim) -> list[str]:
+    """The warning about a claim whose figure may err to the other side."""
+    if claim.name not in _FIELDS or claim.value is None or _says(claim):
+        return []
+    side = "lower" if _FIELDS[claim.name] in _LOWER else "upper"
+    return [f"{claim.name} is given as {claim.bound.value}, and no {side} bound: it constrains nothing"]
+
+
 def _worst(claims: list[Claim], names: tuple[str, ...]) -> Claim | None:
     """The claim of the first name that is there; of several the one that constrains least."""
     for name in names:
         found = [claim for claim in claims if claim.name == name]
         if not found:
             continue
-        blind = [claim for claim in found if claim.value is None]
+        blind = [claim for claim in found if not _says(claim)]
         if blind:
-            return blind[0]
-        return (min if found[0].bound is Bound.LOWER else max)(found, key=lambda claim: claim.value or 0.0)
+            return blind[0].model_copy(update={"value": None, "evidence": Evidence.NOT_COVERED})
+        return (min if _FIELDS[name] in _LEAST else max)(found, key=lambda claim: claim.value or 0.0)
     return None
 
 
