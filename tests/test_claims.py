@@ -97,6 +97,35 @@ def test_a_file_that_is_no_claims_file_is_named(tmp_path: Path, text: str) -> No
         read_claims(path)
 
 
+@pytest.mark.parametrize("end", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_no_digest_can_have_are_refused(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "claims.json"
+    write_claims(path, [claim()])
+    for key, value in (("low", "0.2"), ("high", "0.3")):
+        text = path.read_text()
+        (tmp_path / "other.json").write_text(text.replace(f'"{key}": {value}', f'"{key}": {end}'))
+        assert end in (tmp_path / "other.json").read_text()
+        with pytest.raises(MalformedError):
+            read_claims(tmp_path / "other.json")
+
+
+def test_a_claim_that_is_not_covered_cannot_bring_a_value_along(tmp_path: Path) -> None:
+    path = tmp_path / "claims.json"
+    write_claims(path, [claim()])
+    path.write_text(path.read_text().replace('"measured"', '"not-covered"'))
+    with pytest.raises(MalformedError, match="has no value"):
+        read_claims(path)
+
+
+@pytest.mark.parametrize("field", ["unit", "method", "subject", "sample", "assumptions", "inputs"])
+@pytest.mark.parametrize("text", ["\x1b[2J\x1b[Hpass", "a\nverdict: pass", "\u202epass", "\x9b2J"])
+def test_a_file_cannot_make_a_terminal_say_something_else(tmp_path: Path, field: str, text: str) -> None:
+    value: Any = {"assumptions": (text,), "inputs": {"model": text}}.get(field, text)
+    write_claims(tmp_path / "claims.json", [claim(**{field: value})])
+    with pytest.raises(MalformedError, match="control characters"):
+        read_claims(tmp_path / "claims.json")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MalformedError, match="cannot be read"):
         read_claims(tmp_path / "nothing.json")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ullage.errors import MalformedError
 
 _MAX_CLAIMS_BYTES = 16 << 20
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it: a file from elsewhere could write its own verdict."""
 
 
 class Bound(StrEnum):
@@ -74,7 +77,7 @@ class Window(BaseModel):
 class Interval(BaseModel):
     """A confidence interval; `None` for an end without bound."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     low: float | None
     high: float | None
@@ -106,6 +109,8 @@ class Claim(BaseModel):
     def _consistent(self) -> Self:
         if self.value is None and not self.unbounded and self.evidence is not Evidence.NOT_COVERED:
             raise ValueError("a claim without a value must say not-covered, or be unbounded")
+        if self.value is not None and self.evidence is Evidence.NOT_COVERED:
+            raise ValueError("a claim that says not-covered has no value")
         if self.unbounded and self.value is not None:
             raise ValueError("an unbounded claim has no value")
         if self.bound is Bound.ESTIMATE and self.evidence is Evidence.MEASURED and self.interval is None:
@@ -170,19 +175,28 @@ class _ClaimsFile(BaseModel):
     claims: tuple[Claim, ...]
 
 
+def _is_plain(claim: Claim) -> bool:
+    texts = (claim.unit, claim.subject, claim.method, claim.sample, *claim.assumptions)
+    return not any(_OBEYED.search(text) for text in (*texts, *claim.inputs, *claim.inputs.values()))
+
+
 def read_claims(path: Path) -> tuple[Claim, ...]:
     """Read `claims.json`. Raises MalformedError when it is not one."""
     try:
         size = path.stat().st_size
         if size > _MAX_CLAIMS_BYTES:
             raise MalformedError(f"{path} is {size} bytes; a claims file has at most {_MAX_CLAIMS_BYTES}.")
-        return _ClaimsFile.model_validate_json(path.read_bytes()).claims
+        claims = _ClaimsFile.model_validate_json(path.read_bytes()).claims
     except OSError as error:
         raise MalformedError(f"{path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise MalformedError(f"{path} is not a claims file: {where}: {first['msg']}.") from error
+    for number, claim in enumerate(claims):
+        if not _is_plain(claim):
+            raise MalformedError(f"{path} is not a claims file: claims.{number} has control characters.")
+    return claims
 
 
 def merge(groups: Iterable[Iterable[Claim]]) -> tuple[Claim, ...]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.slowdown.conditions import constraints, many_parameters
 from ullage.claims import Bound, Claim, Evidence, Reading, Trust
 from ullage.errors import UsageError
 from ullage.slowdown.answer import answer
-from ullage.slowdown.constraints import Scenario
+from ullage.slowdown.best_response import respond
+from ullage.slowdown.constraints import UNCONSTRAINED, Constraints, Scenario, unconstrain
 from ullage.slowdown.document import claims_of, trusted_by
 from ullage.slowdown.from_claims import apply_claims
+from ullage.slowdown.parameters import Parameters
 from ullage.slowdown.scenarios import ALL_BARS
 
 BARS = Scenario("bars", ALL_BARS)
@@ -51,6 +57,50 @@ def test_every_claim_sets_its_constraint() -> None:
     assert (got.accounted_time, got.accounted_operations) == (0.8, 0.4)
     assert (got.resident_memory, got.erased, got.wipe_cycle) == (0.7, 0.99, 33.0)
     assert result.notes["accounted_time"].evidence == "proven-under-assumption"
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "open_value"),
+    [
+        ("compute.accounted_fraction", "accounted_time", 0.0),
+        ("compute.accounted_flop", "accounted_operations", 0.0),
+        ("memory.resident_fraction", "resident_memory", 0.0),
+        ("memory.erased_fraction", "erased", 0.0),
+        ("token.covert_fraction_text", "covert_fraction", 1.0),
+        ("memory.wipe_cycle", "wipe_cycle", 0.0),
+    ],
+)
+def test_a_figure_that_errs_to_the_other_side_constrains_nothing(
+    name: str, field: str, open_value: float
+) -> None:
+    needed = (
+        Bound.LOWER
+        if field in ("accounted_time", "accounted_operations", "resident_memory", "erased")
+        else (Bound.UPPER)
+    )
+    assert getattr(apply_claims(BARS, [claim(name, 0.5, needed)]).constraints, field) == 0.5
+    for bound in set(Bound) - {needed}:
+        wrong = claim(name, 0.5, bound)
+        for claims in ([wrong], [wrong, claim(name, 0.5, needed)], [claim(name, 0.5, needed), wrong]):
+            result = apply_claims(BARS, claims)
+            assert getattr(result.constraints, field) == open_value
+            assert any("constrains nothing" in warning for warning in result.warnings)
+            assert result.notes[field].evidence == "not-covered"
+
+
+def test_of_several_claims_the_one_that_constrains_least_counts() -> None:
+    names = (("compute.accounted_fraction", Bound.LOWER), ("memory.wipe_cycle", Bound.UPPER))
+    for name, bound in names:
+        for values in ((0.2, 0.7), (0.7, 0.2)):
+            result = apply_claims(BARS, [claim(name, value, bound) for value in values])
+            assert 0.2 in (result.constraints.accounted_time, result.constraints.wipe_cycle)
+    result = apply_claims(BARS, [claim("wire.egress_rate", value) for value in (1e3, 2e3)])
+    assert result.constraints.egress == 2e3
+
+
+def test_what_enters_is_not_what_leaves_and_the_answer_says_so() -> None:
+    result = apply_claims(BARS, [claim("wire.egress_rate", 5e4)])
+    assert any("both ways" in warning for warning in result.warnings)
 
 
 def test_the_total_replaces_the_parts() -> None:
@@ -126,5 +176,51 @@ def test_claims_of_another_model_are_refused() -> None:
 
 
 def test_claims_that_contradict_the_scenario_are_refused() -> None:
-    with pytest.raises(UsageError, match="wipe_cycle"):
-        apply_claims(BARS, [claim("memory.wipe_cycle", 301.0)])
+    with pytest.raises(UsageError, match=r"claim 2 \(memory.wipe_cycle: 301\).*not shorter"):
+        apply_claims(BARS, [claim("token.covert_fraction", 0.1), claim("memory.wipe_cycle", 301.0)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (claim("compute.accounted_fraction", -0.1, Bound.LOWER), "negative"),
+        (claim("wire.egress_rate", -5.0), "negative"),
+        (claim("memory.resident_fraction", 1.2, Bound.LOWER), "above 1"),
+    ],
+)
+def test_claims_that_cannot_be_a_limit_are_refused(wrong: Claim, words: str) -> None:
+    """Taken as they stand they would close what they do not close."""
+    with pytest.raises(UsageError, match=words) as raised:
+        apply_claims(BARS, [wrong])
+    assert f"claim 1 ({wrong.name}" in str(raised.value)
+
+
+def test_an_upper_bound_above_everything_is_everything() -> None:
+    assert apply_claims(BARS, [claim("token.covert_fraction", 1.7)]).constraints.covert_fraction == 1
+
+
+def test_the_total_of_a_fleet_is_not_taken_for_a_rack() -> None:
+    rack = claim("total.covert_bits_per_day", 8 * 86_400)
+    fleet = rack.model_copy(update={"value": 8e9 * 86_400, "subject": "fleet of 30 racks"})
+    assert apply_claims(BARS, [fleet, rack]).constraints.covert_out == pytest.approx(1.0)
+
+
+def test_wipes_of_unknown_rhythm_or_reach_are_said_loudly() -> None:
+    never = apply_claims(Scenario("open", Constraints()), [claim("memory.erased_fraction", 1.0, Bound.LOWER)])
+    assert not never.constraints.wiped
+    assert any("never repeated" in line for line in never.warnings)
+    assert any("erase all memory" in line for line in apply_claims(BARS, []).warnings)
+    blind = apply_claims(BARS, [claim("memory.erased_fraction", None, Bound.LOWER)])
+    assert blind.constraints.erased == 0
+    assert any("memory.erased_fraction is not covered" in line for line in blind.warnings)
+
+
+@settings(max_examples=60)
+@given(constraints(), st.sampled_from(sorted(UNCONSTRAINED)), many_parameters(8))
+def test_what_nothing_covers_helps_the_adversary_most(
+    given_constraints: Constraints, field: str, values: Parameters
+) -> None:
+    """Unconstrained is at least as loose as any figure."""
+    freed = unconstrain(given_constraints, field)
+    before, after = respond(given_constraints, values), respond(freed, values)
+    assert np.all(after.best_throughput <= before.best_throughput * (1 + 1e-9))

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pydantic_core
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +51,22 @@ def _declaration(**changes: Any) -> Declaration:
     ]
     usual = {"version": 1, "interval_seconds": 60, "bits_per_day_budget": 1e5, "field": fields}
     return Declaration.model_validate({**usual, **changes})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"1" + b"0" * 400, b"-1" + b"0" * 400, b"1e308", b"-1e308", b"NaN", b"Infinity", b"-0.0", b"true",
+        b"null", b"[]", b"{}", b'"7"', b"9007199254740993",
+    ],
+)  # fmt: skip
+def test_no_number_of_the_servers_is_an_error(body: bytes) -> None:
+    """One that no float holds ended the door for good: a way to stop telemetry that nobody had counted."""
+    sampler = Sampler(_declaration())
+    value = pydantic_core.from_json(b'{"errors": ' + body + b"}")
+    for number in range(1, 4):
+        shown = sampler.sample(value)["errors"]
+        assert shown in (0, 30 * number)
 
 
 def test_bits_of_a_declaration() -> None:

@@ -15,8 +15,9 @@ from tests.support.sampled_log import Plan, write_plans
 from tests.support.tiny_model import make_tiny_model
 from tests.work.test_calibration import MADE
 from ullage.audit.envelope import seal_payload
-from ullage.cli.work_credit import _check_clock
+from ullage.cli.work_credit import _check_clock, _most_in_flight
 from ullage.errors import UsageError
+from ullage.log.entries import CloseEntry, OpenEntry
 from ullage.log.keys import Role, create_keys, load_verifier_keys
 from ullage.work import evidence
 from ullage.work.calibration import PAYLOAD_TYPE, InferenceTime
@@ -111,6 +112,29 @@ def test_answers_that_no_model_computed_earn_nothing(tmp_path: Path) -> None:
     found = credited(tmp_path, log, bundle, "--record-keys", tmp_path / "keys", expect=1)
     assert found["inference"]["records"] == ANSWERS
     assert found["inference"]["seconds"] == 0.0
+
+
+@pytest.mark.slow
+def test_entries_that_the_audited_checkpoint_does_not_sign_earn_nothing(tmp_path: Path) -> None:
+    """Another log of the same tap, shown under the checkpoint that the audit was about."""
+    log, bundle = make_log(tmp_path, "audited", {})
+    invented = {str(n): {"tokens": {str(t): 60 + t for t in range(8)}} for n in range(ANSWERS)}
+    other, _ = make_log(tmp_path, "shown", invented)
+    (other / "checkpoint").write_bytes((log / "checkpoint").read_bytes())
+    keys = tmp_path / "keys"
+    names = ["--log", other, "--log-key", keys / "log.pub", "--bundle", bundle, "--bundle-key"]
+    done = run(
+        "work", "credit", *account(tmp_path), *names, keys / "verdict.pub", "--record-keys", keys, expect=1
+    )
+    assert "does not hold" in done.stderr
+
+
+def test_sealed_records_are_counted_where_the_order_of_the_log_puts_them() -> None:
+    opened = [OpenEntry("", number, 1, False, 0) for number in range(4)]
+    closed = [CloseEntry("", number, "complete", 1, 0) for number in range(4)]
+    assert _most_in_flight([]) == 0
+    assert _most_in_flight([opened[0], closed[0], opened[1], opened[2], closed[2], opened[3]]) == 2
+    assert _most_in_flight([*opened, *closed]) == 4
 
 
 def test_a_log_from_the_future_is_refused() -> None:

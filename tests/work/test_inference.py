@@ -68,7 +68,23 @@ def test_concurrent_records_are_charged_as_one_batch() -> None:
     assert largest_batches(records) == [4] * 4
     assert all(math.isclose(earned.seconds, 1.0 + 4.0) for earned in credit(records, COSTS))
     assert COSTS.decode_seconds(5) == 2.0  # not measured: the next larger batch, which is cheaper
-    assert COSTS.decode_seconds(99) == 2.0
+    assert COSTS.decode_seconds(16) == 2.0
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+def test_a_batch_beyond_the_largest_measured_is_not_charged_as_the_largest(size: int, other: int) -> None:
+    assert COSTS.decode_seconds(32) == 1.0  # a step of 32 takes no less than one of 16: 32 s
+    few, many = sorted((size, other))
+    assert COSTS.decode_seconds(many) <= COSTS.decode_seconds(few)
+    # What is known of the twin: a step of 16 rows takes 32 s, so one of more takes no less.
+    assert COSTS.decode_seconds(many) * many <= max(32.0, 8.0 * 16)
+
+
+def test_a_prompt_without_an_answer_earns_nothing() -> None:
+    # A server that fails every request would otherwise be paid for prompts that it never read.
+    failed, answered = credit([served(0, tuple(range(1000)), ()), served(1, (0, 1), (7, 8))], COSTS)
+    assert (failed.seconds, failed.operations, failed.new_prompt) == (0.0, 0.0, 0)
+    assert answered.new_prompt == 2  # and it takes nothing from who did
 
 
 def test_credit_is_spread_over_the_time_the_record_was_open() -> None:
@@ -87,6 +103,8 @@ def test_credit_outside_the_windows_is_told() -> None:
 
 def test_a_log_that_stays_sealed_in_part_is_charged_as_the_largest_batch() -> None:
     assert COSTS.of_the_largest_batch().decode_seconds(1) == 2.0
+    assert COSTS.of_the_largest_batch(5).decode_seconds(1) == 2.0
+    assert COSTS.of_the_largest_batch(64).decode_seconds(1) == 0.5
 
 
 def test_text_that_no_model_computed_is_not_the_references() -> None:
@@ -99,7 +117,7 @@ def test_text_that_no_model_computed_is_not_the_references() -> None:
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=5), st.lists(st.integers(0, 2), max_size=5))))
 def test_credit_counts_distinct_prefixes(pairs: list[tuple[list[int], list[int]]]) -> None:
     records = [served(n, tuple(prompt), tuple(output)) for n, (prompt, output) in enumerate(pairs)]
-    fed = [tuple(prompt) + tuple(output[:-1]) for prompt, output in pairs]
+    fed = [tuple(prompt) + tuple(output[:-1]) for prompt, output in pairs if output]
     distinct = {sequence[: n + 1] for sequence in fed for n in range(len(sequence))}
     assert sum(earned.new_prompt + earned.new_output for earned in credit(records, COSTS)) == len(distinct)
 

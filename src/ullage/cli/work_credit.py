@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ullage.cli.work import Account, Json, finish, load_calibration
-from ullage.errors import UsageError
+from ullage.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ullage.log.entries import Entry
     from ullage.work.calibration import Calibration
     from ullage.work.inference import Credit
 
@@ -93,6 +96,8 @@ def _earned(sources: _Sources, calibration: Calibration) -> list[Credit]:
     statement = verify_bundle(sources.bundle, load_verifier(sources.bundle_key))
     opener = load_opener(None, sources.record_keys)
     reader = LogReader.open(sources.log, load_verifier(sources.log_key), opener)
+    if not reader.verify().integrity:  # a root alone says nothing of the entries that lie beside it
+        raise IntegrityError(f"{sources.log} does not hold; `ullage log verify` says where.")
     root = next((s.digest["sha256"] for s in statement.subject if s.name == "log"), None)
     if root != reader.checkpoint.root.hex():
         raise UsageError("The bundle is about another log, or about an earlier state of this one.")
@@ -109,12 +114,24 @@ def _earned(sources: _Sources, calibration: Calibration) -> list[Credit]:
     served = served_records(readable, verified, everything=everything)
     _check_clock(max((one.end for one in served), default=0))
     costs = calibration.inference.costs()
-    if sealed:  # nobody knows how many of them ran beside the others
+    if sealed:  # their times are sealed too: only the order of the log says what ran beside what
         sys.stderr.write(
             f"{sealed} records stay sealed: they earn nothing, the others the largest batch's rate\n"
         )
-        costs = costs.of_the_largest_batch()
+        costs = costs.of_the_largest_batch(_most_in_flight(reader.entries()))
     return credit(served, costs)
+
+
+def _most_in_flight(entries: Iterable[Entry]) -> int:
+    """The most records that were open at one place of the log: none of them ran in a larger batch."""
+    from ullage.log.entries import CloseEntry, OpenEntry
+
+    most = level = 0
+    for entry in entries:
+        level += isinstance(entry, OpenEntry)
+        level -= isinstance(entry, CloseEntry)
+        most = max(most, level)
+    return most
 
 
 def _check_clock(last: int) -> None:

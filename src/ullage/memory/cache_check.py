@@ -104,7 +104,11 @@ def check_cache(
         if not row:
             continue
         fresh = _fresh_positions(row, seen)  # (S,)
-        for index, expected in enumerate(recompute(row)):
+        computed = recompute(row)
+        like = (shape.heads, len(row), shape.width)
+        if len(computed) != len(arrays) or any(expected.shape != like for expected in computed):
+            raise IntegrityError("The agent declares key-value memory of another shape than its model's.")
+        for index, expected in enumerate(computed):
             found = widened(arrays[index][slot, :, : len(row)])  # (heads, S, D)
             wrong = ~(np.abs(found - expected) <= _spread(expected, tolerance))
             elements += found.size

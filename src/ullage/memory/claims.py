@@ -97,6 +97,7 @@ def holding_claims(
             "a helper elsewhere is at least as far as that other source: the wire stays open while serving",
             "the noise did not leave the machine for a helper that holds the whole map: the wire is capped",
             "neither weights nor keys and values pack better than order-0 codes of their byte planes",
+            _between(found),
             "no block of key-value memory behind the first layer is rebuilt as fast as it is fetched",
         ),
         trusts=trusts,
@@ -116,6 +117,16 @@ def holding_claims(
         for kind, size in found.counted.items()
     ]
     return (whole, *parts)
+
+
+def _between(found: Holding) -> str:
+    """What the times of the chains leave open."""
+    if found.plan.pause:
+        return (
+            f"chains begin at random, {found.plan.pause:g} s apart on average beside the verifier's own "
+            "computing: what left memory for a while in between is met as often as that while lasts"
+        )
+    return "chains follow one another: of the time in which the verifier computes in between nothing is shown"
 
 
 def _stated(welcome: Welcome) -> int:

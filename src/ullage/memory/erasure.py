@@ -15,6 +15,7 @@ from ullage.memory.calibration import Calibration
 from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
 from ullage.memory.keeper import EVERYTHING
 from ullage.memory.messages import (
+    MAX_REGION_BLOCKS,
     VERSION,
     Ask,
     Done,
@@ -38,6 +39,8 @@ from ullage.memory.wire import Connection, LateError
 
 Mode = Literal["stream", "rate-gap"]
 Verdict = Literal["pass", "fail", "cannot-tell"]
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, what is done of it, and how much there is; 0: not known."""
 MODES: tuple[Mode, ...] = ("stream", "rate-gap")
 
 # A late answer is waited for this many deadlines, so that the next round starts in order.
@@ -131,12 +134,14 @@ def erase(
     *,
     close_wire: Callable[[], None] = lambda: None,
     threads: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Erasure:
     """Run one erasure on a greeted connection. `close_wire` is called before the seed leaves.
 
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
     """
+    progress("taking the memory", 0, 0)
     began = time.monotonic()
     mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
     map_seconds = time.monotonic() - began
@@ -149,6 +154,8 @@ def erase(
     if mapped.size > most.get(plan.space, mapped.size):
         raise IntegrityError("The agent mapped more memory than it said that there is.")
     blocks = size // BLOCK_BYTES
+    if blocks > MAX_REGION_BLOCKS:
+        raise IntegrityError("The agent mapped more memory than a question can be about.")
     questions = draw_questions(blocks, plan.rounds, plan.sample)  # before the seed is sent
     kappa = plan.kappa or bounds.iterations_for(
         calibration.rebuild_rate * plan.advantage,
@@ -158,14 +165,14 @@ def erase(
     )
     deadline = plan.slack * questions[0].asked_bytes / calibration.read_rate + plan.allowance
     close_wire()
-    job = _Job(plan.space, size, calibration, threads)
+    job = _Job(plan.space, size, calibration, threads, progress)
     if plan.mode == "rate-gap":
         filled = _fill_cells(connection, job, questions, kappa)
     else:
         kappa = 0
         filled = _fill_stream(connection, job, questions, plan.quorum)
     fill_seconds, expand_seconds, expected = filled
-    timings = _ask_rounds(connection, plan, expected, deadline)
+    timings = _ask_rounds(connection, plan, expected, deadline, progress)
     rebuild = calibration.rebuild_rate * plan.advantage / kappa if kappa else 0.0
     recoverable, missing, verdict, reason = judge(
         plan, rebuild, calibration.store_rate, questions[0], timings, deadline=deadline
@@ -184,6 +191,11 @@ class _Job:
     size: int
     calibration: Calibration
     threads: int | None
+    progress: Progress
+
+    def filled(self, done: int, total: int) -> None:
+        """MiB that the noise has passed."""
+        self.progress("filling (MiB)", done, total)
 
 
 _Expected = Iterator[tuple[Question, list[bytes]]]
@@ -194,7 +206,7 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
     """The seed goes out, and the verifier expands the blocks that it will ask for meanwhile."""
     seed = secrets.token_bytes(SEED_BYTES)
     limit = 30 + _SLOWEST_FILL * job.size * kappa / job.calibration.rebuild_rate
-    expectation = Expectation(lambda: CellNoise(seed, kappa), questions, job.threads)
+    expectation = Expectation(lambda: CellNoise(seed, kappa), questions, job.threads, job.filled)
     began = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="lockstep") as pool:
         work = pool.submit(_timed, expectation.run)
@@ -217,7 +229,8 @@ def _fill_stream(connection: Connection, job: _Job, questions: list[Question], q
     limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
     began = time.monotonic()
     expected = send_noise(
-        connection, noise, (job.space, 0, job.size), ahead, limit=limit, lanes=job.threads
+        connection, noise, (job.space, 0, job.size), ahead,
+        limit=limit, lanes=job.threads, progress=job.filled,
     )  # fmt: skip
     seconds = time.monotonic() - began
 
@@ -242,10 +255,12 @@ def _ask_rounds(
     plan: Plan,
     expected: _Expected,
     deadline: float,
+    progress: Progress,
 ) -> tuple[Timing, ...]:
     """Ask until a quorum is in time, an answer is wrong, or the rounds are used up."""
     timings: list[Timing] = []
     for question, tags in expected:
+        progress("asking", len(timings), plan.rounds)
         if not connection.is_quiet():
             raise IntegrityError("The agent sent something unasked; between questions it must be silent.")
         began = time.perf_counter()

@@ -30,30 +30,50 @@ def draw_questions(region_blocks: int, rounds: int, sample: int) -> list[Questio
     return questions
 
 
+class Passed:
+    """Blocks that any of several threads has been through, told to `progress` as (MiB so far, MiB of all)."""
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._blocks = 0
+        self._lock = threading.Lock()
+
+    def add(self, blocks: int) -> None:
+        with self._lock:
+            self._blocks += blocks
+            self._progress(self._blocks * BLOCK_BYTES >> 20, self._total * BLOCK_BYTES >> 20)
+
+
 def expand_part(
     noise: Noise,
     questions: Sequence[Question],
     first: int,
     count: int,
     send: Callable[[memoryview], None] = lambda _: None,
+    *,
+    passed: Callable[[int], None] = lambda _: None,
 ) -> list[list[bytes]]:
     """Expand blocks first … first + count - 1, a run of whole segments, and hand each to `send`.
 
-    Returns the tags of these segments, question by question; all of them ask for every block. One thread
-    does everything to a block while it lies in the core's cache: from memory, tags cost five times as much.
+    `passed` takes the number of blocks of each segment that is done. Returns the tags of these segments,
+    question by question; all of them ask for every block. One thread does everything to a block while it lies
+    in the core's cache: from memory, tags cost five times as much.
     """
     buffer = memoryview(bytearray(BLOCK_BYTES))
     tags: list[list[bytes]] = [[] for _ in questions]
     for start in range(first, first + count, SEGMENT_BLOCKS):
         segment = start // SEGMENT_BLOCKS
         growing = [SegmentTag(asked.key, asked.round_number, segment) for asked in questions]
-        for block in range(start, min(start + SEGMENT_BLOCKS, first + count)):
+        end = min(start + SEGMENT_BLOCKS, first + count)
+        for block in range(start, end):
             noise.write(block * BLOCK_BYTES, buffer)
             for tag in growing:
                 tag.update(buffer)
             send(buffer)
         for found, tag in zip(tags, growing, strict=True):
             found.append(tag.tag())
+        passed(end - start)
     return tags
 
 
@@ -88,11 +108,16 @@ class Expectation:
     """Expected tags of all `questions`, from noise that `new_noise` makes (one for each worker)."""
 
     def __init__(
-        self, new_noise: Callable[[], Noise], questions: Sequence[Question], threads: int | None = None
+        self,
+        new_noise: Callable[[], Noise],
+        questions: Sequence[Question],
+        threads: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._new_noise = new_noise
         self._questions = questions
         self._threads = threads or usable_cores()
+        self._progress = progress
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -114,10 +139,12 @@ class Expectation:
     def _whole(self, pool: ThreadPoolExecutor) -> list[list[bytes]]:
         """Every worker expands a segment at a time."""
         total = self._questions[0].region_blocks
+        passed = Passed(self._progress, total)
 
         def work(first: int) -> list[list[bytes]]:
             count = min(SEGMENT_BLOCKS, total - first)
-            return expand_part(self._new_noise(), self._questions, first, count, self._go_on)
+            noise, asked = self._new_noise(), self._questions
+            return expand_part(noise, asked, first, count, self._go_on, passed=passed.add)
 
         parts = list(pool.map(work, range(0, total, SEGMENT_BLOCKS)))
         return join_parts(parts)
@@ -135,6 +162,7 @@ class Expectation:
             self._go_on()
             list(pool.map(_expand, noises, shares, [data] * self._threads, [first] * self._threads))
             list(pool.map(lambda found, a=first, d=data: found.feed(a, d), rounds))
+            self._progress((first + count) * BLOCK_BYTES >> 20, total * BLOCK_BYTES >> 20)
         return [found.tags for found in rounds]
 
     def _strides(self, total: int) -> Iterator[tuple[int, int, list[int]]]:

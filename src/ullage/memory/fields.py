@@ -34,9 +34,12 @@ class Reader:
         if size > MAX_TEXT_BYTES:
             raise MalformedError(f"A text in a memory message has at most {MAX_TEXT_BYTES} bytes.")
         try:
-            return self.raw(size).decode()
+            text = self.raw(size).decode()
         except UnicodeDecodeError as error:
             raise MalformedError("A text in a memory message is not UTF-8.") from error
+        if not text.isprintable():  # it is printed: a terminal would obey it
+            raise MalformedError("A text in a memory message has characters that cannot be printed.")
+        return text
 
     def limited(self, size: int, low: int, high: int, what: str) -> int:
         value = self.number(size)

@@ -24,13 +24,14 @@ DIGEST_BYTES = 32
 MAX_FREEZE_SECONDS = 60
 MAX_LANES = 16
 TOKEN_BYTES = 16
+MAX_CHAIN_BLOCKS = 1 << 31
+MAX_REGION_BLOCKS = (1 << 32) - 1
 _MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
 _MAX_SEGMENTS = 100_000
 _MAX_TOKENS = 1 << 20
 _PAGE_BYTES = 4096
 
-_U8, _U16, _U32, _U64 = Number(1), Number(2), Number(4), Number(8)
-_SPACE = _U8
+_SPACE, _U8, _U16, _U32, _U64 = Number(1), Number(1), Number(2), Number(4), Number(8)
 _VERSION = Behind(MAGIC, _U16, "The peer does not speak the memory protocol.")
 
 
@@ -126,7 +127,7 @@ class Ask(Message):
     @classmethod
     def read(cls, reader: Reader) -> Self:
         space, number, key = reader.number(1), reader.number(4), reader.raw(KEY_BYTES)
-        region = reader.limited(4, 1, (1 << 32) - 1, "the region's number of blocks")
+        region = reader.limited(4, 1, MAX_REGION_BLOCKS, "the region's number of blocks")
         segment = reader.limited(4, 1, (1 << 32) - 1, "a segment's number of blocks")
         blocks = Numbers("the number of listed blocks", _MAX_BLOCKS).read(reader) or None
         if blocks is not None and max(blocks) >= region:
@@ -148,7 +149,7 @@ class Chain(Message):
         Number(4, "the number of visits", 1, 1 << 24),
         Number(4, "a block's size", _PAGE_BYTES, MAX_DUMP_BYTES),
         _U32,
-        Number(4, "the number of blocks", 1, 1 << 31),
+        Number(4, "the number of blocks", 1, MAX_CHAIN_BLOCKS),
     )
     space: int
     nonce: bytes

@@ -18,8 +18,10 @@ from ullage.memory.ballast import Ballast
 from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
 from ullage.memory.declared import BufferSource, DeclaredState, Source
+from ullage.memory.erasure import Progress
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
+    MAX_CHAIN_BLOCKS,
     Chain,
     Declare,
     Done,
@@ -66,8 +68,9 @@ class HoldPlan:
 
 @dataclass(frozen=True)
 class Visit:
-    """One chain as the verifier's clock saw it. `warning` seconds passed from the word to stand still until
-    it began; `frozen` until the server went on. By kind of segment: bytes challenged, and bytes counted."""
+    """One chain as the verifier's clock saw it. `warning` seconds passed from the first word that announced
+    it until it began; `frozen` until the server went on. By kind of segment: bytes challenged, and bytes
+    counted."""
 
     seconds: float
     late: bool
@@ -82,7 +85,7 @@ class Visit:
 @dataclass(frozen=True)
 class Holding:
     """What a session showed. `missing` is a share of the challenged bytes, in the quorum's best chain; shares
-    by kind are those of the chain in time that counts least."""
+    by kind are those of the chain in time that proves least."""
 
     plan: HoldPlan
     welcome: Welcome
@@ -141,10 +144,15 @@ class Challenger:
         self._declared = declared
         self._ballast = Ballast(connection)
         declared.noise = self._ballast.noise
+        self._announced: float | None = None
         self.deadline = plan.slack * plan.visits * calibration.visit_seconds + plan.allowance
 
     def fit_ballast(self) -> None:
-        """Make the ballast what weights and key-value memory leave of the budget."""
+        """Make the ballast what weights and key-value memory leave of the budget.
+
+        Whoever hears that knows that a chain follows: its warning begins here.
+        """
+        self._announced = time.perf_counter()
         segments = self._connection.ask(Declare(), Segments, 30).segments
         others = sum(one.size for one in readable(segments) if one.kind is not SegmentKind.BALLAST)
         self._ballast.resize(self._plan.budget - others)
@@ -157,12 +165,15 @@ class Challenger:
         IntegrityError for a map that cannot be.
         """
         told = time.perf_counter()
+        announced, self._announced = self._announced or told, None
         declared = self._connection.ask(Freeze(_FREEZE_SECONDS), Segments, 2 * _FREEZE_SECONDS).segments
         segments = readable(declared)
         challenged = self._sizes(segments)
         contents = self._declared.contents(segments)
         nonce = secrets.token_bytes(TAG_BYTES)
         blocks = sum(challenged.values()) // CHAIN_BLOCK_BYTES
+        if blocks > MAX_CHAIN_BLOCKS:
+            raise IntegrityError("The agent declares more memory than a chain can run over.")
         asked = Chain(WHOLE_MAP, nonce, self._plan.visits, CHAIN_BLOCK_BYTES, 0, blocks)
         began = time.perf_counter()
         answer = self._connection.ask(asked, Link, _PATIENCE * self.deadline + 1)
@@ -181,7 +192,7 @@ class Challenger:
         correct = answer.value == expected_link(segments, sources, asked)
         correct = correct and (cache is None or cache.is_declared)
         late = seconds > self.deadline
-        visit = Visit(seconds, late, correct, began - told, frozen, challenged, counted, cache)
+        visit = Visit(seconds, late, correct, began - announced, frozen, challenged, counted, cache)
         return visit, declared
 
     def _sizes(self, segments: Sequence[Segment]) -> dict[SegmentKind, int]:
@@ -216,16 +227,19 @@ class Challenger:
 
 def hold(
     connection: Connection, welcome: Welcome, plan: HoldPlan, calibration: Calibration,
-    declared: DeclaredState,
+    declared: DeclaredState, *, progress: Progress = lambda stage, done, total: None,
 ) -> Holding:  # fmt: skip
     """Fill the ballast, then challenge a greeted agent until a quorum is in time, an answer is wrong, or the
     rounds are used up. Raises as `Challenger.challenge`."""
     challenger = Challenger(connection, welcome, plan, calibration, declared)
     chains: list[Visit] = []
     segments: tuple[Segment, ...] = ()
-    for _ in range(plan.rounds):
-        challenger.fit_ballast()
+    challenger.fit_ballast()  # the whole of it; what changes until the chains is little and soon done
+    for number in range(plan.rounds):
+        progress("chains", number, plan.rounds)
+        # Before the first word about the chain: afterwards a prover would fetch what is missing meanwhile.
         time.sleep(random.SystemRandom().expovariate(1 / plan.pause) if plan.pause else 0)
+        challenger.fit_ballast()
         visit, segments = challenger.challenge()
         if visit is None:
             continue
@@ -242,13 +256,12 @@ def judge_chains(
     """What chains over `segments` prove; no I/O.
 
     Late chains only weaken the claim, a wrong one is an accusation. The bound is at the deadline: it was
-    fixed before the visits were drawn. In the time of the warning a prover may have fetched what was missing
+    fixed before the visits were drawn. It is about one of the chains in time, nobody knows which, so what
+    counts is the one that proves least. In the time of the warning a prover may have fetched what was missing
     from the fastest other store, so that much is charged as well.
     """
     in_time = [chain for chain in chains if not chain.late]
-    least = min(in_time, key=lambda chain: sum(chain.counted.values()), default=None)
-    challenged, counted = (least.challenged, least.counted) if least else ({}, {})
-    gone, missing, absent = 1.0, 1.0, float(sum(challenged.values()))
+    gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
     if verdict != "fail" and len(in_time) >= plan.quorum:
         verdict = "pass"
@@ -259,8 +272,13 @@ def judge_chains(
         missing = bounds.missing_share(
             gone, plan.visits, plan.visits + 1, plan.rounds, plan.quorum, error=plan.error
         )
-        warning = max(chain.warning for chain in in_time)
-        absent = missing * absent + warning * calibration.store_rate
+
+    def absent_in(chain: Visit) -> float:
+        return missing * sum(chain.challenged.values()) + chain.warning * calibration.store_rate
+
+    least = min(in_time, key=lambda chain: sum(chain.counted.values()) - absent_in(chain), default=None)
+    challenged, counted = (least.challenged, least.counted) if least else ({}, {})
+    absent = absent_in(least) if least else 0.0
     return Holding(
         plan, welcome, tuple(segments), challenged, counted, deadline, gone, missing, absent, verdict,
         tuple(chains),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ullage.errors import IntegrityError
-from ullage.memory.expectation import SEGMENT_BLOCKS, expand_part, join_parts
+from ullage.memory.expectation import SEGMENT_BLOCKS, Passed, expand_part, join_parts
 from ullage.memory.lanes import blocks_of_a_lane, open_lanes
 from ullage.memory.messages import MAX_LANES, Received
 from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, Question, StreamNoise
@@ -23,11 +23,12 @@ def send_noise(
     *,
     limit: float,
     lanes: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[list[bytes]]:
     """Send the keystream for `run` = (space, offset, bytes), and return when all of it has arrived.
 
     Returns the tags of each of the `questions`, which ask for every block of a run that begins at 0. `limit`
-    seconds may pass until the receipt; `lanes` is one a core by default.
+    seconds may pass until the receipt; `lanes` is one a core by default; `progress` takes MiB sent, and all.
 
     Raises LateError after `limit`, IntegrityError for a receipt that is not the end of every lane, and as
     `Connection.ask`.
@@ -36,6 +37,7 @@ def send_noise(
     lane_blocks = blocks_of_a_lane(size, min(lanes or usable_cores(), MAX_LANES), SEGMENT_BLOCKS)
     with open_lanes(connection, space, offset, size, lane_blocks) as opened:
         deadline = time.monotonic() + limit
+        passed = Passed(progress, size // BLOCK_BYTES)
 
         def work(lane: Connection, start: int, count: int) -> list[list[bytes]]:
             def send(data: memoryview) -> None:
@@ -43,7 +45,8 @@ def send_noise(
                     raise LateError(f"The agent did not take the noise within {limit:.3g} seconds.")
                 lane.send_run(data)
 
-            return expand_part(noise, questions, start // BLOCK_BYTES, count // BLOCK_BYTES, send)
+            first, blocks = start // BLOCK_BYTES, count // BLOCK_BYTES
+            return expand_part(noise, questions, first, blocks, send, passed=passed.add)
 
         with ThreadPoolExecutor(len(opened), thread_name_prefix="lane") as pool:
             tags = list(pool.map(work, *zip(*opened, strict=True)))

@@ -64,7 +64,9 @@ class QuantisedCounter(_Strict):
 
     def next(self, before: int, value: object) -> int:
         """The published number of quanta after one that was `before`."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return before
+        if isinstance(value, float) and not math.isfinite(value):  # an integer may be too large to ask
             return before
         return before + min(max(0, int(value // self.quantum) - before), self.levels - 1)
 

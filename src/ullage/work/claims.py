@@ -12,7 +12,7 @@ from ullage.claims import Bound, Claim, Evidence, Interval, Trust
 from ullage.claims import Window as ClaimWindow
 from ullage.work.calibration import Calibration
 from ullage.work.openings import largest_bad_share
-from ullage.work.window import Outcome, Total, Window, add_up
+from ullage.work.window import STEAL_LIMIT, Outcome, Total, Window, add_up
 
 METHOD = "ullage/work/v1"
 CONFIDENCE = 0.99
@@ -26,7 +26,7 @@ ASSUMPTIONS = (
 )
 _INFERENCE = (
     "recorded inference was computed here at the twin's cost a token, prefixes once, with the largest "
-    "batch that the log allows"
+    "batch that the log allows: no client in league sent prompts whose answers were known without it"
 )
 
 
@@ -47,8 +47,10 @@ def make_claims(
     sample = f"{len(used)} of {len(windows)} windows, {sum(w.credited for w in used)} units, {_checks(used)}"
     trusts: tuple[Trust, ...] = (Trust.VERIFIER, Trust.PERIMETER)
     trusts += (Trust.PROVER_INVENTORY,) if inventory_declared else ()
+    credited = any(w.inference.smallest or w.inference.operations for w in used)
+    trusts += (Trust.TAP,) if credited else ()
     on_twin = trusts + (() if twin else (Trust.PROVER_CALIBRATION,))
-    assumptions = ASSUMPTIONS + ((_INFERENCE,) if any(w.inference.smallest for w in used) else ())
+    assumptions = ASSUMPTIONS + ((_INFERENCE,) if credited else ()) + _left_out(windows, used)
     span = None
     if used:
         last = used[-1]
@@ -94,6 +96,17 @@ def make_claims(
         claim("compute.accounted_flop_nameplate", nameplate, "share of data sheet", lower, proven, trusts),
         claim("work.uncomputed_share", bad_share, rows, Bound.UPPER, proven, trusts),
         _rate_claim(total, claim("work.failed_openings", None, rows, Bound.ESTIMATE, measured, trusts)),
+    )
+
+
+def _left_out(windows: Sequence[Window], used: Sequence[Window]) -> tuple[str, ...]:
+    """The sentence that says of which time nothing is claimed; none where all of it is."""
+    if len(used) == len(windows):
+        return ()
+    seconds = sum(window.seconds for window in windows) - sum(window.seconds for window in used)
+    return (
+        f"nothing is claimed of {seconds:g} s in which the hypervisor took more than {STEAL_LIMIT:.0%}: a "
+        "machine whose neighbours can bring that about may do anything then",
     )
 
 

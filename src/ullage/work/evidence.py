@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,27 @@ def read(directory: Path) -> list[Window]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise MalformedError(f"{path} is longer than {_MAX_BYTES} bytes, which no account is.")
-        return [_window(values) for values in pq.read_table(path).to_pylist()]
+        windows = [_window(values) for values in pq.read_table(path).to_pylist()]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise MalformedError(f"{path} is not the table of an account.") from error
+    if not all(map(_can_be, windows)):
+        raise MalformedError(f"{path} has a window that cannot be: a size or a time is out of range.")
+    return windows
+
+
+def _can_be(window: Window) -> bool:
+    """Whether every number of a window is one that an account may have."""
+    counts = (window.index, window.start_unix, window.slots, window.credited, window.late, window.openings,
+              window.bad, window.missing, window.worth.operations)  # fmt: skip
+    times = (window.seconds, window.worth.smallest, window.worth.median, window.inference.smallest,
+             window.inference.operations, 0.0 if window.steal is None else window.steal)  # fmt: skip
+    return (
+        all(isinstance(count, int) and count >= 0 for count in counts)
+        and all(isinstance(time, float) and math.isfinite(time) and time >= 0 for time in times)
+        and min(window.slots, window.seconds, window.worth.smallest, window.worth.median) > 0
+        and (not window.openings or window.bad + window.missing <= window.openings)
+        and all(isinstance(finding, str) for finding in window.findings)
+    )
 
 
 def _window(values: dict[str, Any]) -> Window:

@@ -51,14 +51,19 @@ class Costs:
         """The smallest time at this batch or a smaller one that was measured, or the next larger one.
 
         Never more than the truth at `batch`: the next larger batch measured is taken, because larger is
-        cheaper.
+        cheaper. Beyond the largest one a token's share of a step shrinks as the batch grows, and a step of
+        more rows is only known to take no less time than one of fewer.
         """
         place = bisect.bisect_left([size for size, _ in self.decode], batch)
-        return min(seconds for _, seconds in self.decode[: min(place, len(self.decode) - 1) + 1])
+        least = min(seconds for _, seconds in self.decode[: min(place, len(self.decode) - 1) + 1])
+        size, seconds = self.decode[-1]
+        return least if batch <= size else min(least, seconds * size / batch)
 
-    def of_the_largest_batch(self) -> Costs:
-        """As if every record had run in the largest batch measured: for a log that cannot be read whole."""
-        return Costs(self.prefill, ((1, self.decode_seconds(self.decode[-1][0])),), self.operations)
+    def of_the_largest_batch(self, records: int = 1) -> Costs:
+        """As if all had run in one batch, the largest measured or `records` together: for a log that cannot
+        be read whole."""
+        largest = max(self.decode[-1][0], records)
+        return Costs(self.prefill, ((largest, self.decode_seconds(largest)),), self.operations)
 
 
 @dataclass(frozen=True)
@@ -137,13 +142,16 @@ def served_records(records: Iterable[Logged], verified: set[int], *, everything:
 
 
 def credit(served: Iterable[Served], costs: Costs) -> list[Credit]:
-    """The credit of every record, in order of counters."""
+    """The credit of every record, in order of counters.
+
+    A record without output earns nothing, whatever its prompt: nothing of it was there to be recomputed.
+    """
     records = sorted(served, key=lambda record: record.counter)
     batches = largest_batches(records)
     seen: set[bytes] = set()
     found = []
     for record, batch in zip(records, batches, strict=True):
-        if not record.verified:
+        if not record.verified or not record.output:
             found.append(Credit(record.counter, record.start, record.end, 0, 0, 0.0, 0.0))
             continue
         # The last output token is drawn but never fed back: it needs no pass of its own.

@@ -11,6 +11,7 @@ import secrets
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -39,6 +40,11 @@ from ullage.work.window import Unit
 
 Clock = Callable[[], int]
 _MAX_FINDINGS = 1000
+_SEND_SECONDS = 1.0
+"""A prover whose buffers are full for so long does not read. It loses its slot, and holds nobody up."""
+_MAX_UNITS = 65_536
+"""Jobs a slot that are kept until a window is over, as many as a prover has to keep: who answers faster than
+that answers without computing, and would fill the verifier's memory."""
 DEPTH = 2
 """Jobs outstanding a slot: one is computed while the other crosses the wire."""
 
@@ -79,6 +85,7 @@ class Session:
         self._findings: list[str] = []
         self._streams: dict[int, Stream] = {}
         self._asked: set[tuple[int, int]] = set()
+        self._held: Counter[int] = Counter()
         self._threads: list[threading.Thread] = []
         self._full = FullCheck(self.terms.shape) if self.terms.mode is Mode.FULL else None
 
@@ -141,6 +148,7 @@ class Session:
         with self._lock:
             streams = list(self._streams.values())
             self.units = {key: unit for key, unit in self.units.items() if key > number}
+            self._held = Counter(unit.slot for unit in self.units.values())
             self.paths = {key: path for key, path in self.paths.items() if key[0] > number}
             self._asked = {key for key in self._asked if key[0] > number}
         for stream in streams:
@@ -171,8 +179,9 @@ class Session:
     def _send_quietly(self, stream: Stream, *messages: Open | Forget) -> None:
         try:
             stream.send(*messages)
-        except FaultError:
-            stream.close()  # the slot's thread notices, and names it
+        except FaultError as error:
+            self._note(f"a question could not be sent: {error}")
+            stream.close()  # the slot's thread notices, and names the slot
 
     def _keep_slot(self, slot: int, ready: threading.Event) -> None:
         while not self._stopping.is_set():
@@ -195,7 +204,8 @@ class Session:
     def _serve_slot(self, slot: int, ready: threading.Event) -> None:
         terms = self.terms
         connection = socket.create_connection((terms.host, terms.port), terms.connect_seconds)
-        stream = Stream(connection, MAX_TILE if terms.mode is Mode.FULL else MAX_FROM_PROVER)
+        limit = MAX_TILE if terms.mode is Mode.FULL else MAX_FROM_PROVER
+        stream = Stream(connection, limit, _SEND_SECONDS)
         with self._lock:
             self._streams[slot] = stream
         stream.send(Hello(terms.mode, terms.shape, terms.depth, self._identity))
@@ -215,6 +225,9 @@ class Session:
     def _issue(self, slot: int, stream: Stream) -> None:
         seed = secrets.token_bytes(SEED_BYTES)
         with self._lock:
+            if self._held[slot] >= _MAX_UNITS:
+                raise MalformedError(f"it answered {_MAX_UNITS} jobs in a window, which nobody computes.")
+            self._held[slot] += 1
             number = next(self._numbers)
             # Before it is sent: the clock of a unit never starts late.
             self.units[number] = Unit(number, slot, seed, self.clock())

@@ -1,0 +1,349 @@
+"""Where a check that is a little off would look right: exact figures, and agents that cross one edge."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.memory.agents import CALIBRATION, MIB
+from tests.memory.test_cache_check import ROWS, SHAPE, fill, recompute, views
+from tests.memory.test_holding import chain
+from ullage.claims import Claim, Reading, Trust, Window
+from ullage.errors import IntegrityError, UllageError
+from ullage.memory import bounds, wire
+from ullage.memory.cache_check import _packed_bits, check_cache
+from ullage.memory.calibration import Calibration
+from ullage.memory.claims import holding_claims
+from ullage.memory.declared import BufferSource, DeclaredState
+from ullage.memory.erasure import Plan, Timing, erase, greet, judge
+from ullage.memory.fields import Message
+from ullage.memory.messages import (
+    VERSION,
+    Ask,
+    Bye,
+    Bytes,
+    Chain,
+    Declare,
+    Done,
+    Dump,
+    Fill,
+    Freeze,
+    Hello,
+    Link,
+    Map,
+    Mapped,
+    Release,
+    Segments,
+    Sequences,
+    Tags,
+    Thaw,
+    Tokens,
+    Welcome,
+)
+from ullage.memory.noise import CellNoise, Question, SegmentTag
+from ullage.memory.residency import Challenger, HoldPlan, Visit, expected_link, hold, judge_chains
+from ullage.memory.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.wire import Connection, LateError
+from ullage.model.builtin import builtin_path
+from ullage.model.identity import identify
+
+ERROR = 1e-6
+
+
+def test_both_rates_count_and_one_more_fetches_more() -> None:
+    assert bounds.recoverable_share(30.0, 50.0, 2.0, 1000) == pytest.approx(0.16)
+
+
+def test_a_tag_is_guessed_with_the_probability_of_mcgrew_and_viega() -> None:
+    # One 16-byte block and the block of lengths are l = 2 of them: (l + 1) / 2^128.
+    assert bounds.forgery_probability(1, 16) == 3 / 2.0**128
+    assert bounds.forgery_probability(4, 17) == 16 / 2.0**128
+
+
+def test_no_more_than_the_machine_is_erased() -> None:
+    assert bounds.erased_fraction(200, 0.0, 100) == 1.0
+
+
+def test_visits_that_are_as_quick_as_in_cache_leave_no_time_for_others() -> None:
+    assert bounds.missing_visits(1.0, 100, 0.01, 0.05) == 0.0
+    assert bounds.missing_visits(2.0, 100, 0.01, 0.05) == pytest.approx(0.25)
+
+
+def test_a_sampled_round_is_judged_by_its_deadline_and_not_by_how_early_it_came() -> None:
+    some = Question(0, bytes(32), 64, 16, tuple(range(32)))
+    plan = Plan("stream", rounds=4, quorum=2, sample=32)
+    early = (Timing(0.1, False, True), Timing(0.1, False, True))
+    recoverable, missing, _, _ = judge(plan, 0.0, 1e6, some, early, deadline=1.0)
+    assert recoverable == pytest.approx(1e6 / some.asked_bytes)
+    assert missing == bounds.missing_share(recoverable, 32, 64, 4, 2, error=plan.error - _forged(some, plan))
+
+
+def _forged(question: Question, plan: Plan) -> float:
+    return bounds.forgery_probability(plan.rounds * question.segments, 256 << 18)
+
+
+def test_what_guessing_a_tag_may_bring_is_taken_from_the_error() -> None:
+    some = Question(0, bytes(32), 64, 16, tuple(range(32)))
+    plan = Plan("stream", rounds=4, quorum=2, sample=32)
+    plan = replace(plan, error=1.001 * _forged(some, plan))
+    right = (Timing(0.1, False, True), Timing(0.1, False, True))
+    missing = judge(plan, 0.0, 1e3, some, right, deadline=1.0)[1]
+    assert missing > 1.01 * bounds.missing_share(1e3 / some.asked_bytes, 32, 64, 4, 2, error=plan.error)
+
+
+def test_a_chain_is_a_sample_and_its_share_is_more_than_its_visits() -> None:
+    welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
+    plan = HoldPlan(rounds=5, quorum=2, visits=10_000)
+    found = judge_chains(plan, CALIBRATION, welcome, (), (chain(0.03), chain(0.03)), deadline=0.1)
+    assert found.missing > 1.1 * found.missing_visits > 0
+    assert found.missing == bounds.missing_share(
+        found.missing_visits, plan.visits, plan.visits + 1, 5, 2, error=plan.error
+    )
+
+
+def test_tokens_are_the_provers_word_and_cost_four_bytes_each() -> None:
+    tensors, row = fill([[7] * 4]), [7] * 4
+    found = check_cache(SHAPE, views(tensors), [row], recompute)
+    elements = 4 * 2 * 16 * 4  # those behind the first layer
+    packed = _packed_bits(tensors[2:], [row], 4)
+    assert found.counted == int(elements * (packed - found.free_bits) / 8 - 4 * len(row)) > 0
+
+
+def test_elements_outside_the_tolerance_are_not_counted() -> None:
+    tensors = fill(ROWS)
+    honest = check_cache(SHAPE, views(tensors), ROWS, recompute)
+    for head in range(2):
+        tensors[4][0, head, :6, :8] += 0.5
+    foreign = check_cache(SHAPE, views(tensors), ROWS, recompute)
+    assert foreign.outside == 2 * 6 * 8
+    assert foreign.counted < honest.counted - 0.5 * foreign.outside
+
+
+def test_a_frame_that_has_begun_is_whole_in_time_however_patient_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "FRAME_SECONDS", 0.2)
+    one, other = socket.socketpair()
+    with Connection(_over_tcp(one, other)) as connection, pytest.raises(LateError):
+        connection.receive(20.0)
+
+
+def _over_tcp(*pair: socket.socket) -> socket.socket:
+    """A TCP connection on whose other end half a frame lies."""
+    for one in pair:
+        one.close()
+    listener = socket.create_server(("127.0.0.1", 0))
+    peer = socket.create_connection(listener.getsockname())
+    accepted, _ = listener.accept()
+    accepted.sendall(b"\0\0\0\x10\x83\0\0")
+    _KEPT.append((listener, accepted))
+    return peer
+
+
+_KEPT: list[tuple[socket.socket, socket.socket]] = []
+
+
+class Agent:
+    """An agent over TCP that a test bends: it answers from the memory that it is given."""
+
+    def __init__(self, cache: Sequence[bytes], shape: CacheShape, rows: Sequence[Sequence[int]]) -> None:
+        self.cache, self.shape, self.rows = cache, shape, tuple(map(tuple, rows))
+        self.machine = 1 << 30
+        self.mapped = MIB
+        self.thawed = 1
+        self.round_ahead = 0
+        self.fill: Fill | None = None
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.address = listener.getsockname()
+        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return tuple(
+            Segment(SegmentKind.KV_CACHE, f"part {n}", len(data)) for n, data in enumerate(self.cache)
+        )
+
+    def _serve(self, listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with listener, Connection(peer) as connection:
+            try:
+                while not isinstance(message := connection.receive(30), Bye):
+                    connection.send(self.answer(message))
+            except UllageError:
+                return
+
+    def answer(self, message: Message) -> Message:  # noqa: PLR0911 - one line a message
+        match message:
+            case Hello():
+                return Welcome(VERSION, self.machine, "its word", (("main memory", self.machine),), ())
+            case Map() | Release():
+                return Mapped(self.mapped if isinstance(message, Map) else 0, locked=True)
+            case Fill():
+                self.fill = message
+                return Done(message.size)
+            case Ask():
+                return self.tags(message.question)
+            case Declare() | Freeze():
+                return Segments(self.segments)
+            case Chain():
+                sources = [BufferSource(memoryview(data)) for data in self.cache]
+                return Link(expected_link(self.segments, sources, message))
+            case Sequences():
+                return Tokens(self.shape, self.rows)
+            case Dump():
+                held = self.cache[message.space - 128]
+                return Bytes(held[message.offset : message.offset + message.size])
+            case Thaw():
+                return Done(self.thawed)
+            case _:
+                raise AssertionError(message)
+
+    def tags(self, question: Question) -> Tags:
+        """Of the noise that was asked for, or those of another round."""
+        assert self.fill is not None
+        noise = CellNoise(self.fill.seed, self.fill.kappa)
+        found = []
+        for number in range(question.segments):
+            tag = SegmentTag(question.key, question.round_number, number)
+            for offset, size in question.runs(number):
+                tag.update(noise.read(offset, size))
+            found.append(tag.tag())
+        return Tags(question.round_number + self.round_ahead, tuple(found))
+
+
+PAGE_SHAPE = CacheShape(layers=2, slots=1, heads=2, capacity=32, width=16, item_bytes=4)  # 4 KiB a part
+ROW = list(range(32))
+
+
+def page_recompute(row: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Keys and values of two layers for a row of 32 tokens, `(heads, S, D)`."""
+    return [
+        np.random.default_rng(index).normal(size=(2, len(row), 16)).astype(np.float32) for index in range(4)
+    ]
+
+
+def pages() -> list[bytes]:
+    return [states.tobytes() for states in page_recompute(ROW)]
+
+
+PLAN = HoldPlan(visits=50, rounds=2, quorum=1, budget=0)
+
+
+def challenged(agent: Agent) -> Visit | None:
+    """One chain over what the agent holds."""
+    folder = builtin_path()
+    declared = DeclaredState(folder, identify(folder), page_recompute)
+    with Connection.open(*agent.address) as connection:
+        welcome = greet(connection)
+        challenger = Challenger(connection, welcome, PLAN, CALIBRATION, declared)
+        assert challenger.deadline == pytest.approx(
+            PLAN.slack * PLAN.visits * CALIBRATION.visit_seconds + PLAN.allowance
+        )
+        challenger.fit_ballast()
+        visit, _ = challenger.challenge()
+        connection.send(Bye())
+        return visit
+
+
+def test_a_chain_over_keys_and_values_of_the_model_is_right() -> None:
+    visit = challenged(Agent(pages(), PAGE_SHAPE, [ROW]))
+    assert visit is not None
+    assert visit.correct
+    assert visit.cache is not None
+    assert visit.counted == {SegmentKind.KV_CACHE: visit.cache.counted}
+
+
+def test_a_right_chain_over_something_else_is_wrong() -> None:
+    """The memory holds what the agent likes and answers the chain truly: it is not what tokens lead to."""
+    visit = challenged(Agent([bytes(4096)] * 4, PAGE_SHAPE, [ROW]))
+    assert visit is not None
+    assert not visit.correct
+
+
+def test_a_server_that_went_on_by_itself_has_shown_nothing() -> None:
+    agent = Agent(pages(), PAGE_SHAPE, [ROW])
+    agent.thawed = 0
+    assert challenged(agent) is None
+
+
+def test_more_than_the_machine_has_is_not_challenged() -> None:
+    agent = Agent(pages(), PAGE_SHAPE, [ROW])
+    agent.machine = 8192
+    with pytest.raises(IntegrityError, match="more than its machine has"):
+        challenged(agent)
+
+
+def test_a_wrong_chain_ends_the_session_at_once() -> None:
+    folder = builtin_path()
+    declared = DeclaredState(folder, identify(folder), page_recompute)
+    agent = Agent([bytes(4096)] * 4, PAGE_SHAPE, [ROW])
+    with Connection.open(*agent.address) as connection:
+        plan = replace(PLAN, rounds=5, quorum=5)
+        found = hold(connection, greet(connection), plan, CALIBRATION, declared)
+        connection.send(Bye())
+    assert (found.verdict, len(found.chains)) == ("fail", 1)
+
+
+def erased(agent: Agent, plan: Plan, rates: Calibration = CALIBRATION) -> tuple[str, float, float]:
+    """Verdict, recoverable share, and seconds of the quickest round."""
+    with Connection.open(*agent.address) as connection:
+        found = erase(connection, greet(connection), plan, rates)
+        connection.send(Bye())
+    return found.verdict, found.recoverable, min(timing.seconds for timing in found.timings)
+
+
+@pytest.mark.parametrize("advantage", [1.0, 3.0])
+def test_the_share_that_may_be_rebuilt_is_that_of_both_rates_and_the_advantage(advantage: float) -> None:
+    rates = CALIBRATION.model_copy(update={"rebuild_rate": 1.6e6, "store_rate": 1e5})
+    plan = Plan("rate-gap", MIB, kappa=16, advantage=advantage)
+    _, recoverable, seconds = erased(Agent((), PAGE_SHAPE, ()), plan, rates)
+    assert recoverable < 1
+    assert recoverable == pytest.approx((1e5 * advantage + 1e5) * seconds / MIB)
+
+
+def test_right_tags_of_another_round_are_wrong() -> None:
+    agent = Agent((), PAGE_SHAPE, ())
+    agent.round_ahead = 1
+    assert erased(agent, Plan("rate-gap", MIB, kappa=16))[0] == "fail"
+
+
+def test_more_than_the_machine_has_is_not_mapped() -> None:
+    agent = Agent((), PAGE_SHAPE, ())
+    agent.machine, agent.mapped = MIB, 2 * MIB
+    with pytest.raises(IntegrityError, match="more memory than it said"):
+        erased(agent, Plan("rate-gap", 0, kappa=1))
+
+
+def held(machine: int | None) -> dict[str, Claim]:
+    """Claims of a session over 512 MiB of noise and as much key-value memory on a machine of two spaces."""
+    spaces = (("main memory", 1 << 30), ("device", 1 << 30))
+    welcome = Welcome(VERSION, 1 << 30, "its word", spaces, ())
+    plan = HoldPlan(rounds=5, quorum=1, visits=10_000)
+    sizes = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 512 * MIB}
+    counted = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 256 * MIB}
+    visit = Visit(0.03, False, True, 0.1, 0.03, sizes, counted)
+    quick = CALIBRATION.model_copy(update={"fastest_visit_seconds": 1e-7})
+    found = judge_chains(plan, quick, welcome, (), (visit,), deadline=0.03)
+    assert 0 < found.missing_bytes < 200 * MIB
+    claims = holding_claims(found, machine, Window(start="1", end="2"), {})
+    missing = found.missing_bytes / (machine or 2 << 30)
+    names = {claim.name: claim for claim in claims}
+    whole, ballast = names["memory.resident_fraction"], names["memory.resident_ballast"]
+    assert whole.value == pytest.approx(768 * MIB / (machine or 2 << 30) - missing)
+    assert ballast.value == pytest.approx(512 * MIB / (machine or 2 << 30) - missing)  # all that is missing
+    assert whole.confidence == 1 - plan.error
+    return names
+
+
+def test_residency_on_the_agents_word_is_of_all_its_memory_and_not_covered_for_an_inspector() -> None:
+    for claim in held(None).values():
+        assert Trust.PROVER_KERNEL in claim.trusts
+        assert claim.read_as(Reading.INSPECTOR).value is None
+    for claim in held(4 << 30).values():
+        assert claim.read_as(Reading.INSPECTOR).value == claim.value
