@@ -37,7 +37,7 @@ from ullage.work.inference import Served, credit
 from ullage.work.run import Accounting, Plan, with_inference
 from ullage.work.shape import Shape
 from ullage.work.stream import parse_address
-from ullage.work.twin import measure_honest
+from ullage.work.twin import check_quiet, measure_honest
 from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome, Window, add_up
 
@@ -251,7 +251,7 @@ def main() -> None:
             cpu_nameplate(slots, read_cpuinfo()),
         )
         if arguments.honest_windows:
-            honest = measure_honest(calibration, arguments.honest_windows, arguments.window)
+            honest = check_quiet(measure_honest(calibration, arguments.honest_windows, arguments.window))
             calibration = calibration.model_copy(update={"honest": honest})
     count = max(1, round(arguments.seconds / arguments.window))
     with process(cores, "serve", "--listen", "127.0.0.1:0") as (server, pid):

@@ -23,7 +23,7 @@ from ullage.redteam.work.registry import HONEST
 from ullage.work.calibration import Calibration, measure
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
-from ullage.work.twin import measure_honest
+from ullage.work.twin import check_quiet, measure_honest
 from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome
 
@@ -82,7 +82,7 @@ def main() -> None:
         shape = Shape.parse(arguments.shape)
         calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
         if arguments.honest_windows:
-            honest = measure_honest(calibration, arguments.honest_windows, arguments.window)
+            honest = check_quiet(measure_honest(calibration, arguments.honest_windows, arguments.window))
             calibration = calibration.model_copy(update={"honest": honest})
         rows = [{"calibration": calibration.model_dump(mode="json")}]
         arguments.out.write_text(json.dumps(rows[0]) + "\n", "utf-8")

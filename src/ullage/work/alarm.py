@@ -24,6 +24,8 @@ from ullage.work.window import Outcome, Window
 SHIFT = 0.10
 """The smallest tenant that the alarm is made for, as a share of the machine."""
 LIMIT = 0.10
+LARGEST_LIMIT = 0.30
+"""Above it a tenant of 10 % would take more than six windows: that is no alarm."""
 EXCESS = 0.04
 """So much above the expected is noticed: at 0.056 a tenant of 10 % would not move the sum any more."""
 STRETCH = 3
