@@ -97,6 +97,7 @@ def test_a_person_sees_what_moves(tmp_path: Path) -> None:
         tap.fails = True
         chromium.wait_for("document.getElementById('state').className === 'state closed'")
         chromium.wait_for(f"{text}.includes('Alarms since the start')")
+        chromium.wait_for(f"{text}.includes('its log cannot be written')")
         assert chromium.evaluate("document.documentElement.scrollWidth") <= 390
         assert [one for one in chromium.complaints if address not in one and page not in one] == []
         source, problem = axe_source()

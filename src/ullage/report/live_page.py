@@ -32,6 +32,15 @@ SHOWN = (
 LEFT, BUDGET = "covert_left_bits", "covert_budget_bits"
 """What today's answers may still carry in secret, and the declared budget, where there is one."""
 _ALARM = "alarm_"
+_REASONS = {
+    "channel_exhausted": "late and failed answers have used up their allowance",
+    "log_unavailable": "its log cannot be written",
+    "enforcer_unavailable": "the reference beside it does not answer",
+    "meter_unavailable": "the meter of the server's link is silent",
+    "clock_unsure": "its clock has jumped",
+    "shutting_down": "it is being stopped",
+}
+"""What `/readyz` says of a tap that is closed, in words."""
 STANDING = (
     ("token.mismatch_rate", "mismatches"),
     ("total.covert_bits_per_day", "hidden bits a day"),
@@ -66,7 +75,7 @@ class Glance:
         value: dict[str, Any] = {
             "at": self.at,
             "ready": self.ready,
-            "reason": self.reason,
+            "reason": _REASONS.get(self.reason, self.reason),
             "figures": {name: self.figures.get(name) for name, _ in SHOWN},
             "left": self.figures.get(LEFT),
             "budget": self.figures.get(BUDGET),

@@ -28,7 +28,7 @@
   function showLeft(left, budget) {
     const known = left !== null && budget !== null && budget > 0;
     by("left").textContent = known ? "≥ " + short(left) + " bits" : "not limited";
-    by("budget").textContent = known ? "of " + short(budget) + " a day (UTC); then requests are refused" : "the tap has no covert budget";
+    by("budget").textContent = known ? "of the " + short(budget) + " covert bits that a day (UTC) may carry; requests are refused when they are spent" : "the tap has no covert budget; ullage tap --covert-day-bits gives it one";
     by("left-share").setAttribute("width", known ? (100 * left / budget).toFixed(2) : "0");
   }
 
