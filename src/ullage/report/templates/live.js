@@ -14,7 +14,7 @@
 
   function draw(name, value) {
     const values = kept[name] = (kept[name] || []).concat(value).slice(-most);
-    by(name).textContent = value.toLocaleString("en", value < 1e7 ? {} : { notation: "compact", maximumSignificantDigits: 4 });
+    by(name).textContent = value === 0 ? "< " + Number(by(name).dataset.step).toLocaleString("en", { notation: "compact" }) : value.toLocaleString("en", value < 1e7 ? {} : { notation: "compact", maximumSignificantDigits: 4 });
     const low = Math.min(...values), high = Math.max(...values, low + 1);
     by(name + "-line").setAttribute("d", values.map((one, at) =>
       (at ? "L" : "M") + (100 * at / Math.max(1, values.length - 1)).toFixed(2) + " " + (96 - 92 * (one - low) / (high - low)).toFixed(2)).join(""));
