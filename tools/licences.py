@@ -3,9 +3,8 @@
 python tools/licences.py            a line each
 python tools/licences.py --check    only what is not allowed, and 1 if there is any
 
-Read from the metadata of what is installed, following the requirements in pyproject.toml, extras included. What
-only tests and documentation need is not shipped and not listed. A package under several licences may be used
-under any of them.
+Read from the metadata of what is installed, following the requirements in pyproject.toml, extras included.
+What only tests and documentation need is not shipped and not listed. Of several licences one may choose.
 """
 
 from __future__ import annotations
