@@ -24,11 +24,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.docs.pages import free_port
 
+ROOT = Path(__file__).parents[1]
 _BAR = 600.0
 _SIGNED_AFTER = 3.0  # the page: the tap signs every two seconds, so wait that long
 _EXPECTED = {"ullage audit": 3}  # the page: after a few answers the audit says cannot-tell
