@@ -10,8 +10,8 @@ and again under traffic and counts requests that were lost. `hold` challenges it
 the built-in model, or with `--full` a larger random model and a key-value cache that fill most of it; each
 window with challenges is paired with one without. Rates of this machine are measured first, in the same run.
 
-With four cores or more, the first two are the machine's, and the verifier and its clients have the others;
-with fewer they share. Needs root for the control group. Prints JSON.
+`--machine-cores` are the machine's, two of four or more by default, and the verifier and its clients have the
+others; where none are left they share. Needs root for the control group. Prints JSON.
 """
 
 from __future__ import annotations
@@ -139,6 +139,12 @@ class Traffic:
                     time.sleep(0.1)
 
 
+def cpu_seconds(process: int) -> float:
+    """Processor time of a process so far: what other work on the machine changes least."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
     size = options.machine_mib * MIB
     found: dict[str, object] = {}
@@ -149,16 +155,21 @@ def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
         ):
             address = line_with(process.stdout, r"listening on (\S+)")
             for state in ("cold", "warm"):
+                before = cpu_seconds(process.pid), cpu_seconds(os.getpid())
                 erasure, (claim, *_) = run_erasure(address, Plan(mode), rates, size, {})
+                after = cpu_seconds(process.pid), cpu_seconds(os.getpid())
                 found[f"{mode} {state}"] = {
                     "erased_fraction": claim.value,
                     "verdict": erasure.verdict,
                     "region_share": erasure.region_bytes / size,
                     "missing": erasure.missing,
+                    "map_seconds": erasure.map_seconds,
                     "fill_seconds": erasure.fill_seconds,
                     "fill_over_first_touch": erasure.fill_rate / rates.first_touch_rate,
                     "fill_over_warm_write": erasure.fill_rate / rates.warm_write_rate,
                     "fill_over_generator": erasure.fill_rate / rates.generator_rate,
+                    "agent_cpu_seconds": after[0] - before[0],
+                    "verifier_cpu_seconds": after[1] - before[1],
                     "kappa": erasure.kappa,
                     "round_seconds": [timing.seconds for timing in erasure.timings],
                     "deadline": erasure.deadline,
@@ -204,6 +215,15 @@ def cycle(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
         "seconds_first": totals[0],
         "seconds_later_worst": max(totals[1:], default=totals[0]),
         "availability_at_5_minutes": 1 - max(totals[1:], default=totals[0]) / 300,
+        "erasure_of_each": [
+            {
+                "map_seconds": erasure.map_seconds,
+                "fill_seconds": erasure.fill_seconds,
+                "round_seconds": [timing.seconds for timing in erasure.timings],
+                "missing": erasure.missing,
+            }
+            for _, erasure in rows
+        ],
         "phases_of_worst": vars(max(rows[1:] or rows, key=lambda row: row[0].total)[0]),
     }
 
@@ -311,10 +331,10 @@ def recompute_with(folder: Path) -> Recompute:
     return recompute
 
 
-def split_cores() -> tuple[set[int], set[int]]:
-    """Cores of the machine, and of everybody else."""
+def split_cores(machine: int) -> tuple[set[int], set[int]]:
+    """Cores of the machine, and of everybody else: those that are left, or all when none are."""
     cores = sorted(os.sched_getaffinity(0))
-    return (set(cores[:2]), set(cores[2:])) if len(cores) >= 4 else (set(cores), set(cores))
+    return set(cores[:machine]), set(cores[machine:]) or set(cores)
 
 
 def main() -> None:
@@ -323,6 +343,10 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("erase", "cycle", "hold"))
     parser.add_argument("--machine-mib", type=int, default=1024)
+    parser.add_argument(
+        "--machine-cores", type=int, default=2 if usable_cores() >= 4 else usable_cores(),
+        help="the verifier and its clients have those that are left, or share all",
+    )  # fmt: skip
     parser.add_argument("--store", type=Path, help="folder on the fastest disk; without it there is none")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--mode", choices=MODES, default="stream")
@@ -343,7 +367,7 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=30.0)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends as well
-    machine, verifier = split_cores()
+    machine, verifier = split_cores(options.machine_cores)
     os.sched_setaffinity(0, machine)
     rates = calibrate(256 * MIB, options.store, 3, cores=usable_cores())
     os.sched_setaffinity(0, verifier)

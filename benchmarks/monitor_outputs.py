@@ -129,6 +129,7 @@ def main() -> None:
                 top_k=0,
                 max_new_tokens=given.tokens,
                 pad_token_id=0,
+                use_cache=True,
             )
             for row in out[:, length:].tolist():
                 kept = row[: row.index(0)] if 0 in row else row

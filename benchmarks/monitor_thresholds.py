@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from monitor_text import fitting, is_shaped
-from ullage.monitor.alphabets import CLASS_NAMES, GRAPH, LENGTH_EDGES, NARROWING
-from ullage.monitor.drawn import looks_drawn, mixes_letters
+from ullage.monitor.alphabets import CLASS_NAMES, GRAPH, GROUPS, LENGTH_EDGES, NARROWING
+from ullage.monitor.decoders import in_groups
+from ullage.monitor.drawn import is_list, looks_drawn, mixes_letters
 from ullage.monitor.natural import cumulative_costs
 from ullage.monitor.runs import Scored, graph_runs, hex_runs, word_runs
 from ullage.monitor.scattered import mixed_case_gains, most_evidence
@@ -28,6 +29,7 @@ ALLOWED = 0.00003  # share of messages above, in each cell
 MARGIN = 6.0
 FLOORS = {12: 56.0, 16: 50.0}
 WIDE_FLOOR = 76.0  # of runs of all signs: patterns and formulas differ more from text to text than words do
+SHARE_IN_GROUPS = 0.4  # as in `ullage.monitor.scanner`
 SHORTEST = {"ascii85": 20, "decimal": 20, "lower": 20, "upper": 20, "letters": 16}
 
 
@@ -60,6 +62,9 @@ def main() -> None:
                 run = message[found.starts[place] : found.ends[place]]
                 if find is hex_runs and names[place] != "hex":
                     continue
+                if wide and mixes_letters(run, SHARE_IN_GROUPS) and not is_list(run) and in_groups(run):
+                    cell = (GROUPS, int(np.searchsorted(LENGTH_EDGES, len(run), side="right")))
+                    here[cell] = max(here.get(cell, 0.0), float(found.evidence[place]))
                 if looks_drawn(run, 85 if wide else 40) and (not wide or mixes_letters(run)):
                     cell = (names[place], int(np.searchsorted(LENGTH_EDGES, len(run), side="right")))
                     here[cell] = max(here.get(cell, 0.0), float(found.evidence[place]))

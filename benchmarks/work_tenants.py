@@ -18,10 +18,10 @@ from typing import Any
 
 from ullage.redteam.work.agent import running_agent
 from ullage.redteam.work.registry import HONEST
-from ullage.work.alarm import Alarm, expected_fraction
 from ullage.work.calibration import Calibration, measure
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
+from ullage.work.twin import measure_honest
 from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome
 
@@ -35,7 +35,7 @@ def run(
 ) -> dict[str, Any]:
     """One live account, to the alarm or to its end."""
     worth = calibration.worth
-    alarm = Alarm(expected_fraction(DEPTH, worth.median, seconds))
+    alarm = calibration.alarm(seconds, DEPTH)
     seen, outcomes = [], []
     with running_agent(NAMES[share], calibration.slots) as (host, port):
         terms = Terms(host, port, calibration.slots, calibration.unit_shape)
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--shape", default="2048,8192,2048")
     parser.add_argument("--openings", type=int, default=360)
     parser.add_argument("--calibrate", type=float, default=30, help="seconds of whole units")
+    parser.add_argument("--honest-windows", type=int, default=0, help="for the alarm, before the first run")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; an existing file is continued")
     arguments = parser.parse_args()
     end = time.monotonic() + 60 * arguments.minutes
@@ -77,6 +78,9 @@ def main() -> None:
     else:
         shape = Shape.parse(arguments.shape)
         calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
+        if arguments.honest_windows:
+            honest = measure_honest(calibration, arguments.honest_windows, arguments.window)
+            calibration = calibration.model_copy(update={"honest": honest})
         rows = [{"calibration": calibration.model_dump(mode="json")}]
         arguments.out.write_text(json.dumps(rows[0]) + "\n", "utf-8")
     done = [row for row in rows[1:] if row["share"] == arguments.share]

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from ullage.work.shape import Shape
 TENANTS = {0.05: 1800.0, 0.1: 600.0, 0.2: 120.0, 0.5: 120.0}
 """Share of a tenant, and the seconds within which it is wanted flagged."""
 HONEST_BEFORE = 2
+"""Windows before a tenant begins, unless `--honest-before` says otherwise."""
 CONFIDENCE = 0.99
 
 
@@ -89,14 +91,14 @@ def honest_row(
 
 def tenant_row(
     trace: Floats, setting: Setting, share: float, pattern: Pattern,
-    *, traces: int, generator: np.random.Generator,
+    *, traces: int, before: int, generator: np.random.Generator,
 ) -> dict[str, object]:  # fmt: skip
     """How many accounts with this tenant sounded the alarm in time."""
     limit = TENANTS[share]
-    windows = HONEST_BEFORE + 2 + int(limit / setting.window_seconds)
+    windows = before + 2 + int(limit / setting.window_seconds)
     times = []
     for _ in range(traces):
-        begin = (HONEST_BEFORE + generator.random()) * setting.window_seconds
+        begin = (before + generator.random()) * setting.window_seconds
         found = fractions(trace, setting, windows, generator, share=share, pattern=pattern, begin=begin)
         times.append(alarm_after(found, setting, begin))
     flagged = sum(time is not None and 0 <= time <= limit for time in times)
@@ -134,6 +136,8 @@ def main() -> None:
         help="take out slow changes of the machine's speed: a simulation",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--honest-windows", type=int, default=0, help="replayed from the calibration's part")
+    parser.add_argument("--honest-before", type=int, default=HONEST_BEFORE, help="windows before a tenant")
     arguments = parser.parse_args()
     if arguments.trace:
         trace = np.array(json.loads(arguments.trace.read_text("utf-8")), dtype=np.float64)
@@ -146,6 +150,9 @@ def main() -> None:
     calibration, rest = split(trace, first=arguments.calibrate_first)
     setting = Setting(arguments.slots, float(np.median(calibration)))
     generator = np.random.default_rng(arguments.seed)
+    if arguments.honest_windows:
+        honest = fractions(calibration, setting, arguments.honest_windows, generator)
+        setting = replace(setting, honest=tuple(float(fraction) for fraction in honest))
     print(
         json.dumps(
             {
@@ -153,14 +160,18 @@ def main() -> None:
                 "median_ms": round(setting.median * 1e3, 2),
                 "scatter": round(float(rest.std() / rest.mean()), 4),
                 "rest_over_calibration": round(float(np.median(rest)) / setting.median, 4),
-                "expected": round(setting.expected, 4),
+                "expected": round(setting.alarm().expected, 4),
+                "limit": round(setting.alarm().limit, 4),
             }
         )
     )
     print(json.dumps(honest_row(rest, setting, arguments.traces, generator)))
     for share in TENANTS:
         for pattern in Pattern:
-            row = tenant_row(rest, setting, share, pattern, traces=arguments.traces, generator=generator)
+            row = tenant_row(
+                rest, setting, share, pattern, traces=arguments.traces, before=arguments.honest_before,
+                generator=generator,
+            )  # fmt: skip
             print(json.dumps(row))
 
 

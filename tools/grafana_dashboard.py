@@ -62,10 +62,13 @@ def dashboard() -> dict[str, Any]:
         _lines("Odd outputs and telemetry an hour", 16, 22, 8, unit="short",
                queries=(("increase(ullage_tap_noncanonical_outputs_total[1h])", "not canonical"),
                         ("increase(ullage_tap_telemetry_samples_total[1h])", "samples of telemetry"))),
-        _lines("Encoded payloads an hour", 0, 30, 12, unit="short",
+        _lines("Encoded payloads an hour", 0, 30, 8, unit="short",
                queries=(("increase(ullage_tap_monitor_payload_bits_total[1h])", "bits in answers"),
                         ("increase(ullage_tap_monitor_skipped_total[1h])", "answers not read"))),
-        _lines("Clients with an alarm", 12, 30, 12, unit="short",
+        _lines("Covert capacity left today, bits", 8, 30, 8, unit="short",
+               queries=(("ullage_tap_covert_left_bits", "left, at least"),
+                        ("ullage_tap_covert_budget_bits", "budget of a day"))),
+        _lines("Clients with an alarm", 16, 30, 8, unit="short",
                queries=(("increase(ullage_tap_monitor_alarms_total[1d])", "a day"),)),
     ]  # fmt: skip
     return {

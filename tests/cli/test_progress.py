@@ -6,9 +6,11 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.log.samples import make_keys, make_log
 from ullage.cli.parsers import describe, every_command
 from ullage.cli.progress import elapsed, rate_words
 
@@ -24,16 +26,17 @@ print("result")
 """
 LONG = (
     "demo", "audit", "calibrate", "replay", "probe", "bench base64", "redteam tokens", "redteam wire",
-    "redteam subliminal", "redteam work", "redteam memory",
+    "redteam subliminal", "redteam work", "redteam memory", "log verify", "report", "memory erase",
+    "memory cycle", "memory hold", "work account", "slowdown", "fleet",
 )  # fmt: skip
 
 
-def on_a_terminal(quiet: bool) -> tuple[str, str]:
+def on_a_terminal(arguments: list[str], code: int = 0) -> tuple[str, str]:
     """Standard output, and what the terminal showed of standard error."""
     leader, follower = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(
-        [sys.executable, "-c", JOB.format(quiet=quiet)], stdout=subprocess.PIPE, stderr=follower, text=True,
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=follower, text=True,
         env=environment,
     )  # fmt: skip
     os.close(follower)
@@ -48,19 +51,37 @@ def on_a_terminal(quiet: bool) -> tuple[str, str]:
         shown += part
     os.close(leader)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == code
     return out, shown.decode("utf-8", "replace")
 
 
 def test_a_terminal_sees_stage_share_rate_and_time_left() -> None:
-    out, shown = on_a_terminal(quiet=False)
+    out, shown = on_a_terminal(["-c", JOB.format(quiet=False)])
     assert out == "result\n"
     for piece in ("verifying", "recomputing", "100%", "/s", "0:00:0"):
         assert piece in shown
 
 
 def test_quiet_is_silent_on_a_terminal() -> None:
-    assert on_a_terminal(quiet=True) == ("result\n", "")
+    assert on_a_terminal(["-c", JOB.format(quiet=True)]) == ("result\n", "")
+
+
+def test_checking_a_log_shows_how_far_it_is(tmp_path: Path) -> None:
+    make_log(tmp_path / "log", make_keys(tmp_path / "keys"))
+    command = [
+        "-m",
+        "ullage",
+        "log",
+        "verify",
+        str(tmp_path / "log"),
+        "--key",
+        str(tmp_path / "keys/log.pub"),
+    ]
+    out, shown = on_a_terminal([*command, "--record-keys", str(tmp_path / "keys")])
+    assert out.splitlines()[-1].startswith("pass: ")
+    assert "verifying the log" in shown
+    assert "opening records" in shown
+    assert on_a_terminal([*command, "--quiet"])[1] == ""
 
 
 def test_without_a_terminal_there_is_nothing() -> None:

@@ -19,7 +19,8 @@ from ullage.report.claim_metrics import NAMES, claim_metrics
 from ullage.report.exposition import parse_exposition
 from ullage.report.fractions import MEASURES, fractions
 from ullage.report.live_page import STANDING
-from ullage.tap.metrics import DECLARATION, MetricsPage
+from ullage.tap.capacity import STEPS
+from ullage.tap.metrics import DECLARATION, Left, MetricsPage
 
 EXAMPLES = ROOT / "examples"
 DASHBOARD = json.loads((EXAMPLES / "grafana" / "ullage.json").read_text("utf-8"))
@@ -31,7 +32,8 @@ _CLAIM = re.compile(r'ullage_claim\{name="([^"]+)"')
 def tap_names() -> set[str]:
     """As the tap's page spells them, from a page that it made."""
     figures = {counter.name: 0.0 for counter in DECLARATION.field}
-    page = MetricsPage(lambda: figures, lambda: 0.0).page().decode()
+    left = Left(1_000.0, lambda: STEPS)
+    page = MetricsPage(lambda: figures, lambda: 0.0, left).page().decode()
     return {line.split()[0] for line in page.splitlines() if not line.startswith("#")}
 
 

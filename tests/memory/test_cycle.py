@@ -133,6 +133,8 @@ def test_key_value_memory_is_recomputed_while_requests_wait(server: tuple[str, s
     declared = Declared(folder, REGION, recompute)
     for client in clients:
         client.start()
+    while not codes:  # a busy machine takes its time to begin
+        time.sleep(0.05)
     held = run_hold(agent, plan, CALIBRATION, declared, inputs={}, dump=True)
     stop.set()
     for client in clients:

@@ -29,21 +29,30 @@ def far_away(address: str, seconds: float) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     host, _, port = address.rpartition(":")
 
-    def carry() -> None:
+    def accept() -> None:
         with contextlib.suppress(OSError):
-            verifier, _ = listener.accept()
-            with verifier, socket.create_connection((host, int(port))) as prover:
-                threading.Thread(target=_pipe, args=(verifier, prover), daemon=True).start()
-                while head := _exactly(prover, _HEAD_BYTES):
-                    body = _exactly(prover, int.from_bytes(head[:4], "big") - 1)
-                    if head[4] in (Tags.kind, Link.kind):
-                        time.sleep(seconds)
-                    verifier.sendall(head + body)
+            while True:  # the session and its lanes
+                verifier, _ = listener.accept()
+                threading.Thread(target=carry, args=(verifier,), daemon=True).start()
 
-    thread = threading.Thread(target=carry, daemon=True)
+    def carry(verifier: socket.socket) -> None:
+        with (
+            contextlib.suppress(OSError),
+            verifier,
+            socket.create_connection((host, int(port))) as prover,
+        ):
+            threading.Thread(target=_pipe, args=(verifier, prover), daemon=True).start()
+            while head := _exactly(prover, _HEAD_BYTES):
+                body = _exactly(prover, int.from_bytes(head[:4], "big") - 1)
+                if head[4] in (Tags.kind, Link.kind):
+                    time.sleep(seconds)
+                verifier.sendall(head + body)
+
+    thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     with listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
     thread.join(10)
 
 

@@ -80,7 +80,7 @@ def test_a_stream_whose_end_was_not_read_is_no_erasure(tmp_path: Path) -> None:
 def test_a_stream_of_half_a_block_is_refused() -> None:
     with agent(16) as address, Connection.open(*address_of(address)) as connection:
         greet(connection)
-        connection.send(Stream(0, 0, 100))
+        connection.send(Stream(0, 0, 100, 1, bytes(16)))
         with pytest.raises(IntegrityError):
             connection.expect(Segments, 10)
 

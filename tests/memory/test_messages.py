@@ -25,6 +25,7 @@ from ullage.memory.messages import (
     Fill,
     Freeze,
     Hello,
+    Lane,
     Link,
     Map,
     Mapped,
@@ -49,7 +50,8 @@ GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 SAMPLES: dict[str, Message] = {
     "hello": Hello(),
     "map": Map(0, 1 << 34),
-    "stream": Stream(1, 1 << 18, 1 << 20),
+    "stream": Stream(1, 1 << 18, 1 << 20, 2, bytes(range(16))),
+    "lane": Lane(3, bytes(range(16)), 1),
     "fill": Fill(0, 1 << 20, bytes(range(32)), 155),
     "question": Ask(0, Question(3, bytes(32), 64, 16, (0, 5, 63))),
     "question-all": Ask(0, Question(0, bytes(32), 64, 16)),
@@ -72,7 +74,7 @@ SAMPLES: dict[str, Message] = {
     "freeze": Freeze(60),
     "thaw": Thaw(),
     "sequences": Sequences(),
-    "received": Received(bytes(range(16))),
+    "received": Received((bytes(range(16)), bytes(16))),
     "tokens": Tokens(CacheShape(2, 4, 2, 256, 32, 4), ((1, 2, 3), (), (70_000,))),
 }
 
@@ -131,6 +133,12 @@ def test_noise_is_a_message_or_malformed(kind: int, body: bytes) -> None:
             + bytes(4)
             + (1).to_bytes(4, "big"),
         ),
+        (3, bytes(9) + bytes(8) + (1).to_bytes(4, "big") + bytes(16)),  # a stream of nothing
+        (3, bytes(9) + (100).to_bytes(8, "big") + (1).to_bytes(4, "big") + bytes(16)),  # of half a block
+        (3, bytes(9) + (17 << 18).to_bytes(8, "big") + (1).to_bytes(4, "big") + bytes(16)),  # too many lanes
+        (3, bytes(9) + (1 << 18).to_bytes(8, "big") + bytes(4) + bytes(16)),  # lanes of nothing
+        (17, b"ullage-memory" + (3).to_bytes(2, "big") + bytes(16) + b"\x10"),  # lane 16
+        (137, b"\0"),  # no receipt
         (13, bytes(9) + (5 << 20).to_bytes(4, "big")),
         (14, bytes(4)),  # no time at all
         (14, (61).to_bytes(4, "big")),

@@ -71,11 +71,8 @@ def test_keeper_and_expectation_agree(mode: str, sample: int) -> None:
         keeper.fill(0, region.size, SEED, 2)
         expected = Expectation(lambda: CellNoise(SEED, 2), questions, 2).run()
     else:
-        pieces: list[bytes] = []
-        expected = Expectation(lambda: StreamNoise(SEED), questions, 2).run(
-            lambda data: pieces.append(bytes(data))
-        )
-        region.borrow(0, region.size)[:] = b"".join(pieces)
+        expected = Expectation(lambda: StreamNoise(SEED), questions, 2).run()
+        region.borrow(0, region.size)[:] = StreamNoise(SEED).read(0, region.size)
     assert [keeper.answer(0, question) for question in questions] == expected
     region.borrow(BLOCK_BYTES * max(questions[0].segment(0)), 1)[0] ^= 1
     assert keeper.answer(0, questions[0]) != expected[0]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ullage.monitor.decoders import AROUND, in_groups
 from ullage.monitor.drawn import is_list, is_written, looks_drawn
 from ullage.monitor.scanner import scan
 
@@ -65,3 +67,25 @@ def test_drawn_bytes_are_seen_as_drawn(size: int) -> None:
         names += is_written(base64.urlsafe_b64encode(payload).rstrip(b"="))
         walks += not looks_drawn(base64.b64encode(payload).rstrip(b"="), 60)
     assert max(lists, names, walks) <= 4
+
+
+@pytest.mark.parametrize("encode", [base64.a85encode, base64.b85encode])
+def test_short_payloads_in_whole_groups_of_base85_are_found(encode: Callable[[bytes], bytes]) -> None:
+    draw = random.Random(5)
+    found = sum(
+        bool(scan(f"The value is\nvalue: {encode(draw.randbytes(16)).decode()}\nand no other.\n").findings)
+        for _ in range(200)
+    )
+    assert found >= 186
+
+
+@given(st.binary(min_size=1, max_size=64).map(lambda payload: payload + b"\0" * (-len(payload) % 4)))
+def test_whole_words_are_whole_groups_whatever_stands_around(payload: bytes) -> None:
+    letters = base64.b85encode(payload)
+    assert in_groups(letters)
+    assert in_groups(b"'" + letters + b"',") or letters.strip(AROUND) != letters
+
+
+@pytest.mark.parametrize("run", [b"", b"four", b"~~~~~", b"v\\/w~", b"twoOpsAndType{ssa"])
+def test_what_is_no_whole_group(run: bytes) -> None:
+    assert not in_groups(run)

@@ -67,10 +67,17 @@ class Tap:
         return errors
 
     def records(self) -> list[Record]:
-        key, opener = load_verifier(self.folder / "keys" / "log.pub"), load_opener(self.folder / "keys")
-        reader = LogReader.open(self.folder / "log", key, opener)
+        reader = self._reader()
         assert reader.verify().verdict == "pass"
         return list(reader.records())
+
+    def closes(self) -> int:
+        """How many answers of a log that is still written have ended."""
+        return sum(record.close is not None for record in self._reader().records())
+
+    def _reader(self) -> LogReader:
+        key, opener = load_verifier(self.folder / "keys" / "log.pub"), load_opener(self.folder / "keys")
+        return LogReader.open(self.folder / "log", key, opener)
 
 
 @contextlib.contextmanager
@@ -120,10 +127,14 @@ def metered(tap: Tap) -> Iterator[dict[str, Any]]:
 
 
 def wait_for_closes(tap: Tap, count: int) -> None:
-    """Until that many exchanges are in the wire journal."""
+    """Until that many exchanges are in the wire journal, and their records' closes in the log.
+
+    Of an enforced draft the record comes after the exchange: when the reference has answered as well.
+    """
     journal = tap.folder / "wire.journal"
-    for _ in range(300):
-        if journal.read_bytes().count(b'"entry":"exchange"') >= count:
+    for _ in range(600):
+        exchanges = journal.read_bytes().count(b'"entry":"exchange"')
+        if exchanges >= count and tap.closes() >= count:
             return
         threading.Event().wait(0.1)
     raise AssertionError("answers were not read to their end")

@@ -23,11 +23,12 @@ from ullage.report.exposition import parse_exposition
 from ullage.report.live_app import Watch, create_app
 from ullage.report.live_page import Glance
 from ullage.server.run import bind
+from ullage.tap.capacity import STEPS
 from ullage.tap.client_call import Call
 from ullage.tap.client_http import ClientProtocol
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
-from ullage.tap.metrics import DECLARATION, MetricsPage, alarm_counts
+from ullage.tap.metrics import DECLARATION, Left, MetricsPage, alarm_counts
 from ullage.tap.operations import OperationsApp
 
 
@@ -56,7 +57,9 @@ class Tap:
         self.figures = {counter.name: 0.0 for counter in DECLARATION.field}
         self.fails = False
         self._now = 0.0
-        self._app = OperationsApp(self.gate, MetricsPage(self._read, self._clock))
+        self.left = STEPS
+        left = Left(6_400.0, lambda: self.left)
+        self._app = OperationsApp(self.gate, MetricsPage(self._read, self._clock, left))
 
     async def __call__(self, call: Call) -> None:
         if self.fails:
@@ -86,6 +89,9 @@ def test_a_person_sees_what_moves(tmp_path: Path) -> None:
         chromium.wait_for(f"{text}.includes('≤ 0.0030 %')")
         tap.figures["requests_total"] = 1_234.0
         chromium.wait_for("document.getElementById('requests_total').textContent === '1,200'")
+        chromium.wait_for("document.getElementById('left').textContent === '≥ 6,400 bits'")
+        tap.left = 16
+        chromium.wait_for("document.getElementById('left').textContent === '≥ 1,600 bits'")
         write_document(file, [claim("token.covert_fraction", 0.02)])
         chromium.wait_for(f"{text}.includes('≤ 2.0 %')")
         tap.fails = True

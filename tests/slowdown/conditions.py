@@ -30,7 +30,7 @@ def constraints(draw: st.DrawFn) -> Constraints:
         resident_memory=draw(shares),
         wipe_period=period,
         wipe_cycle=draw(st.floats(0, 25)) if math.isfinite(period) else 0.0,
-        erased=draw(st.one_of(st.just(1.0), st.floats(0.9, 1))),
+        erased=draw(st.one_of(st.just(1.0), st.floats(0.99, 1), shares)),
         update_interval=draw(st.one_of(st.just(0.0), st.floats(60, 1e8))),
         accomplice_share=draw(shares),
         response_days=draw(st.one_of(st.just(math.inf), st.floats(0, 1000))),
@@ -46,3 +46,24 @@ def parameters(draw: st.DrawFn) -> Parameters:
         probability = np.array([draw(shares)])
         values[name] = RANGES[name].quantile(probability)
     return Parameters(**values)
+
+
+@st.composite
+def many_parameters(draw: st.DrawFn, count: int = 24) -> Parameters:
+    """`count` draws at once, each range at probabilities of its own; a tenth lie at either end."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return Parameters(
+        **{
+            name: RANGES[name].quantile(np.clip(generator.uniform(-0.125, 1.125, count), 0.0, 1.0))
+            for name in names()
+        }
+    )
+
+
+TIGHTER_WHEN_HIGHER = {
+    "dark_share": False, "egress": False, "ingress": False, "covert_fraction": False, "residual": False,
+    "enforced": True, "accounted_time": True, "accounted_operations": True, "resident_memory": True,
+    "wipe_period": False, "wipe_cycle": True, "erased": True, "update_interval": True,
+    "accomplice_share": False, "response_days": False, "diversion": False,
+}  # fmt: skip
+"""Every constraint that verification sets, and which way it tightens."""

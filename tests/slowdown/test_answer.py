@@ -161,6 +161,61 @@ def test_mistakes_are_sentences(tmp_path: Path) -> None:
     assert ullage("fleet", "--racks", "0").returncode == 2
 
 
+def test_inconsistent_input_is_refused_with_the_line_or_claim_at_fault(tmp_path: Path) -> None:
+    """Negative shares, a wipe longer than its period, claims of another model: exit 2, no figure printed."""
+    scenario, claims = tmp_path / "hall.yaml", tmp_path / "claims.json"
+    ours, theirs = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    wiped = "version: 1\nmodel: " + ours + "\nmemory:\n  wipe_period: 60\n  wipe_cycle: 20\n"
+
+    def refused(text: str, *given: Claim) -> str:
+        scenario.write_text(text, "utf-8")
+        write_claims(claims, given)
+        result = ullage("slowdown", str(scenario), "--claims", str(claims), "--samples", "50")
+        assert result.returncode == 2, result.stdout
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
+        return " ".join(result.stderr.split())  # the terminal's width breaks lines
+
+    def one(name: str, value: float, bound: Bound = Bound.LOWER, model: str = ours) -> Claim:
+        return Claim(name=name, value=value, unit="", bound=bound, method="m/v1", evidence=Evidence.PROVEN,
+                     inputs={"model": model})  # fmt: skip
+
+    assert f"{scenario}:3: dark_share is a share" in refused("version: 1\nfleet:\n  dark_share: -0.1\n")
+    assert f"{scenario}:5: wipe_cycle is not shorter" in refused(wiped.replace("20", "61"))
+    held = one("memory.resident_fraction", 0.9)
+    alien = one("memory.erased_fraction", 0.9, model=theirs)
+    assert f"{claims}: claim 2 (memory.erased_fraction) is about the model" in refused(wiped, held, alien)
+    slow = one("memory.wipe_cycle", 61.0, Bound.UPPER)
+    assert f"{claims}: claim 2 (memory.wipe_cycle: 61) does not fit" in refused(wiped, held, slow)
+    assert "claim 1 (compute.accounted_fraction: -0.2) is negative" in refused(
+        wiped, one("compute.accounted_fraction", -0.2)
+    )
+
+
+def test_a_claim_that_nothing_covers_frees_its_strategy_in_the_answer(tmp_path: Path) -> None:
+    """The built-in bars without their resident memory: printed first, and no figure of the bar is left."""
+    scenario, claims = tmp_path / "hall.yaml", tmp_path / "claims.json"
+    scenario.write_text(
+        "version: 1\nfleet: {dark_share: 0.05}\nnetwork: {egress: 100000, ingress: 100000}\n"
+        "compute: {accounted_time: 0.95, accounted_operations: 0.95}\n", "utf-8"
+    )  # fmt: skip
+    blind = Claim(name="compute.accounted_flop", value=None, unit="share", bound=Bound.LOWER, method="m/v1",
+                  evidence=Evidence.NOT_COVERED)  # fmt: skip
+    write_claims(claims, [blind])
+    arguments = ("slowdown", str(scenario), "--samples", "50", "--json")
+    proven = json.loads(ullage(*arguments).stdout)
+    freed = json.loads(ullage(*arguments, "--claims", str(claims)).stdout)
+
+    def used(document: dict[str, Any]) -> float:
+        rows = {row["name"]: row["usable_share"]["p50"] for row in document["strategies"]}
+        return float(rows["slack"])
+
+    assert used(freed) > 5 * used(proven)
+    assert any("compute.accounted_flop is not covered" in line for line in freed["detail"]["warnings"])
+    assert freed["detail"]["evidence"] == "not-covered"
+    assert any("not covered" in line for line in freed["claims"][0]["assumptions"])
+
+
 def test_the_fleet_command() -> None:
     result = ullage("fleet", "--racks", "500", "--days", "5", "--json")
     assert result.returncode == 0, result.stderr

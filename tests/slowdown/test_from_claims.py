@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.slowdown.conditions import constraints, many_parameters
 from ullage.claims import Bound, Claim, Evidence, Reading, Trust
 from ullage.errors import UsageError
 from ullage.slowdown.answer import answer
-from ullage.slowdown.constraints import Scenario
+from ullage.slowdown.best_response import respond
+from ullage.slowdown.constraints import UNCONSTRAINED, Constraints, Scenario, unconstrain
 from ullage.slowdown.document import claims_of, trusted_by
 from ullage.slowdown.from_claims import apply_claims
+from ullage.slowdown.parameters import Parameters
 from ullage.slowdown.scenarios import ALL_BARS
 
 BARS = Scenario("bars", ALL_BARS)
@@ -75,8 +81,8 @@ def test_a_figure_that_errs_to_the_other_side_constrains_nothing(
     assert getattr(apply_claims(BARS, [claim(name, 0.5, needed)]).constraints, field) == 0.5
     for bound in set(Bound) - {needed}:
         wrong = claim(name, 0.5, bound)
-        for given in ([wrong], [wrong, claim(name, 0.5, needed)], [claim(name, 0.5, needed), wrong]):
-            result = apply_claims(BARS, given)
+        for claims in ([wrong], [wrong, claim(name, 0.5, needed)], [claim(name, 0.5, needed), wrong]):
+            result = apply_claims(BARS, claims)
             assert getattr(result.constraints, field) == open_value
             assert any("constrains nothing" in warning for warning in result.warnings)
             assert result.notes[field].evidence == "not-covered"
@@ -170,5 +176,51 @@ def test_claims_of_another_model_are_refused() -> None:
 
 
 def test_claims_that_contradict_the_scenario_are_refused() -> None:
-    with pytest.raises(UsageError, match="wipe_cycle"):
-        apply_claims(BARS, [claim("memory.wipe_cycle", 301.0)])
+    with pytest.raises(UsageError, match=r"claim 2 \(memory.wipe_cycle: 301\).*not shorter"):
+        apply_claims(BARS, [claim("token.covert_fraction", 0.1), claim("memory.wipe_cycle", 301.0)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (claim("compute.accounted_fraction", -0.1, Bound.LOWER), "negative"),
+        (claim("wire.egress_rate", -5.0), "negative"),
+        (claim("memory.resident_fraction", 1.2, Bound.LOWER), "above 1"),
+    ],
+)
+def test_claims_that_cannot_be_a_limit_are_refused(wrong: Claim, words: str) -> None:
+    """Taken as they stand they would close what they do not close."""
+    with pytest.raises(UsageError, match=words) as raised:
+        apply_claims(BARS, [wrong])
+    assert f"claim 1 ({wrong.name}" in str(raised.value)
+
+
+def test_an_upper_bound_above_everything_is_everything() -> None:
+    assert apply_claims(BARS, [claim("token.covert_fraction", 1.7)]).constraints.covert_fraction == 1
+
+
+def test_the_total_of_a_fleet_is_not_taken_for_a_rack() -> None:
+    rack = claim("total.covert_bits_per_day", 8 * 86_400)
+    fleet = rack.model_copy(update={"value": 8e9 * 86_400, "subject": "fleet of 30 racks"})
+    assert apply_claims(BARS, [fleet, rack]).constraints.covert_out == pytest.approx(1.0)
+
+
+def test_wipes_of_unknown_rhythm_or_reach_are_said_loudly() -> None:
+    never = apply_claims(Scenario("open", Constraints()), [claim("memory.erased_fraction", 1.0, Bound.LOWER)])
+    assert not never.constraints.wiped
+    assert any("never repeated" in line for line in never.warnings)
+    assert any("erase all memory" in line for line in apply_claims(BARS, []).warnings)
+    blind = apply_claims(BARS, [claim("memory.erased_fraction", None, Bound.LOWER)])
+    assert blind.constraints.erased == 0
+    assert any("memory.erased_fraction is not covered" in line for line in blind.warnings)
+
+
+@settings(max_examples=60)
+@given(constraints(), st.sampled_from(sorted(UNCONSTRAINED)), many_parameters(8))
+def test_what_nothing_covers_helps_the_adversary_most(
+    given_constraints: Constraints, field: str, values: Parameters
+) -> None:
+    """Unconstrained is at least as loose as any figure."""
+    freed = unconstrain(given_constraints, field)
+    before, after = respond(given_constraints, values), respond(freed, values)
+    assert np.all(after.best_throughput <= before.best_throughput * (1 + 1e-9))

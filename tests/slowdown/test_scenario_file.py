@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ullage.errors import UsageError
+from ullage.slowdown.constraints import UNCONSTRAINED
 from ullage.slowdown.scenario_file import read_scenario
 
 GOOD = """\
@@ -61,7 +62,36 @@ def test_silence_is_loud(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_what_is_not_covered_constrains_nothing(tmp_path: Path) -> None:
+    """Whether it says so bare, or beside a figure that nothing stands behind."""
+    text = """\
+version: 1
+fleet: {response_days: not-covered, diversion_a_year: not-covered}
+network: {egress: not-covered}
+tokens: {covert_fraction: {value: 0.0001, evidence: not-covered}, residual: not-covered}
+compute: {accounted_time: {value: 0.95, evidence: not-covered, source: a brochure}}
+memory: {wipe_period: 60, erased: not-covered, resident: {value: not-covered}}
+updates: {interval_days: not-covered, accomplice_share: not-covered}
+"""
+    read = read_scenario(write(tmp_path, text)).scenario
+    fields = {
+        "response_days", "diversion", "egress", "covert_fraction", "residual", "accounted_time", "erased",
+        "resident_memory", "update_interval", "accomplice_share",
+    }  # fmt: skip
+    for field in fields:
+        assert getattr(read.constraints, field) == UNCONSTRAINED[field], field
+        assert read.notes[field].evidence == "not-covered"
+        assert any(line.startswith(f"{field}: not covered") for line in read.warnings), field
+    assert read.constraints.covert_out == read.constraints.egress
+
+
+def test_wipes_without_their_reach_are_loud(tmp_path: Path) -> None:
+    read = read_scenario(write(tmp_path, "version: 1\nmemory: {wipe_period: 60}\n"))
+    assert any("every wipe is taken to erase all memory" in line for line in read.scenario.warnings)
+
+
 BAD = [
+    ("version: 1\nfleet:\n  dark_share: not-covered\n", 3, "assumption that no check covers"),
     ("name: x\n", 1, "version"),
     ("version: 2\n", 1, "version 1"),
     ("version: 1\nfleet:\n  dark_share: -0.1\n", 3, "share"),

@@ -1,4 +1,4 @@
-"""One block between two wipes: as long as pays best, and never longer than fits."""
+"""What pays best: the interval between exchanges, and the block between two wipes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.slowdown.transfers import _one_block, diloco_efficiency
+from ullage.slowdown.ranges import Array
+from ullage.slowdown.transfers import LONGEST_INTERVAL, _one_block, best_interval, diloco_efficiency
+
+rates = st.one_of(st.just(1.0), st.floats(0.3, 0.999))
 
 
-@given(st.floats(1, 1e7), st.floats(0.1, 1e6), st.floats(0.5, 60), st.floats(0.3, 0.99))
+@given(st.floats(1, 1e7), st.one_of(st.just(0.0), st.floats(0.1, 1e6)), st.floats(0.5, 60), rates)
 def test_it_is_the_best_of_all_blocks_that_fit(room: float, lost: float, step: float, at_1000: float) -> None:
     given_values = [np.array([value]) for value in (room, lost, step, at_1000)]
     found = float(_one_block(*given_values)[0])
@@ -18,6 +21,20 @@ def test_it_is_the_best_of_all_blocks_that_fit(room: float, lost: float, step: f
     shares = blocks / (blocks + lost) * diloco_efficiency(blocks / step, np.array([at_1000]))
     assert found == pytest.approx(float(shares.max()), rel=1e-3)
     assert found >= float(shares.max()) * (1 - 1e-9)
+
+
+@given(st.floats(0, 1e9), rates)
+def test_it_is_the_best_of_all_intervals(exchange_steps: float, at_1000: float) -> None:
+    def worth(interval: Array) -> Array:
+        with np.errstate(divide="ignore", over="ignore"):
+            busy = np.minimum(1.0, interval / np.array([exchange_steps]))
+        return np.asarray(diloco_efficiency(interval, np.array([at_1000])) * busy)
+
+    found = best_interval(np.array([exchange_steps]), np.array([at_1000]))
+    assert 1 <= found[0] <= LONGEST_INTERVAL
+    every = worth(np.geomspace(1, LONGEST_INTERVAL, 4_000))
+    assert worth(found)[0] >= every.max() * (1 - 1e-9)
+    assert worth(found)[0] == pytest.approx(every.max(), rel=1e-2)
 
 
 def test_a_closed_link_leaves_nothing() -> None:

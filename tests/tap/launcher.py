@@ -12,6 +12,7 @@ from typing import Any
 from tests.tap.small_tokenizer import small_tokenizer
 from ullage.errors import UllageError
 from ullage.log.keys import load_tap_keys
+from ullage.tap.capacity import CovertTerms
 from ullage.tap.client_http import ClientLimits
 from ullage.tap.ledger import Allowance
 from ullage.tap.link import Link
@@ -38,6 +39,7 @@ def main() -> int:
         link=Link(options["link"]),
         pace=Pace(**options["pace"]) if options["pace"] else None,
         allowance=Allowance(**options["allowance"]),
+        covert=CovertTerms(**options["covert"]) if options["covert"] else None,
         monitoring=Monitoring(**options["monitoring"]) if options["monitoring"] else None,
         **paths,
         **options["settings"],

@@ -28,6 +28,7 @@ class TapProcess:
         defaults = {
             "timeouts": {}, "limits": {}, "max_active": 256, "grace": 5, "file_bytes": 0, "link": "events",
             "pace": {}, "allowance": {}, "paths": {}, "settings": {}, "monitoring": {},
+            "covert": {},
             "listen": "127.0.0.1:0",
         }  # fmt: skip
         self._options = {

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ullage.work.agent import run_agent
-from ullage.work.protocol import Forget, Job, Message, Open, Proof, Root, Send, Tile
+from ullage.work.protocol import MAX_FROM_PROVER, Forget, Job, Message, Open, Proof, Root, Send, Tile
 from ullage.work.prover import Prover
 
 
@@ -92,6 +92,27 @@ class Invents(Prover):
             yield answer
 
 
+class Shouts(Prover):
+    """A frame longer than any that a prover may send."""
+
+    def answer(self, message: Message) -> Iterator[Message]:
+        yield from super().answer(message)
+        if isinstance(message, Job):
+            yield Tile(message.number, 0, bytes(MAX_FROM_PROVER))
+
+
+class WrongClock(Prover):
+    """Its clocks are a year ahead and run twice as fast."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        super().__init__(device)
+        year, wall, monotonic = 3.2e7, time.time, time.monotonic
+        time.time = lambda: 2 * wall() + year
+        time.monotonic = lambda: 2 * monotonic() + year
+        time.time_ns = lambda: int(time.time() * 1e9)
+        time.monotonic_ns = lambda: int(time.monotonic() * 1e9)
+
+
 class Floods(Prover):
     """A root for every job at once, of nothing."""
 
@@ -111,7 +132,7 @@ PROVERS: dict[str, type[Prover]] = {
     kind.__name__: kind
     for kind in (
         Prover, AnswersNan, OmitsTiles, DoublesTiles, ChangesCommitment,
-        Silent, Leaves, Garbles, Invents, Floods, Late,
+        Silent, Leaves, Garbles, Invents, Shouts, WrongClock, Floods, Late,
     )
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ullage.errors import MalformedError
 from ullage.work import steal
-from ullage.work.alarm import Alarm, expected_fraction
+from ullage.work.alarm import Alarm, alarm_from, expected_fraction
 from ullage.work.openings import largest_bad_share
 from ullage.work.window import Inference, Outcome, Unit, Window, Worth, add_up
 
@@ -102,3 +102,51 @@ def test_steal_is_read_from_the_kernels_first_line() -> None:
 def test_another_first_line_is_refused(text: str) -> None:
     with pytest.raises(MalformedError):
         steal.parse(text)
+
+
+def test_a_machine_is_held_to_what_it_has_shown() -> None:
+    # Calibrated in a slow minute: the machine does 6 % more, and could hide a tenant of 10 % in that.
+    slow, before, tenant = 0.97, [1.03] * 4, [1.03 * 0.9] * 10
+    alarm = Alarm(slow)
+    for fraction in before + tenant:
+        alarm.add(fraction)
+    assert alarm.raised_at == 3
+    assert alarm.expected == 1.03
+    assert alarm.fired_at is not None
+    unraised = Alarm(slow)
+    for fraction in tenant:  # there from the first window on: only a better calibration would tell
+        unraised.add(fraction)
+    assert (unraised.raised_at, unraised.fired_at) == (None, None)
+
+
+@given(st.lists(st.floats(0.93, 0.99), max_size=400))
+def test_a_machine_within_its_allowance_raises_nothing(found: list[float]) -> None:
+    alarm = Alarm(0.97)
+    for fraction in found:
+        alarm.add(fraction)
+    assert (alarm.raised_at, alarm.fired_at, alarm.expected) == (None, None, 0.97)
+
+
+def test_the_twins_windows_set_the_alarm() -> None:
+    quiet = alarm_from([0.970, 0.972, 0.968, 0.971, 0.969], 0.01, 0.01)
+    assert quiet.limit == 0.1
+    assert 0.966 < quiet.expected < 0.970
+    assert alarm_from([0.970, 0.972, 0.968, 0.971, 0.969], 0.03, 0.01).expected == pytest.approx(
+        quiet.expected - 0.02
+    )
+    noisy = alarm_from([0.90, 1.02, 0.97, 0.93, 1.01], 0.0, 0.0)
+    assert noisy.limit > 0.1
+    with pytest.raises(ValueError, match="two honest windows"):
+        alarm_from([0.97], 0.0, 0.0)
+
+
+@pytest.mark.parametrize("deviation", [0.01, 0.04])
+def test_an_alarm_set_by_the_twin_is_false_as_seldom_as_claimed(deviation: float) -> None:
+    generator = np.random.default_rng(round(deviation * 1000))
+    false = 0
+    for _ in range(20):
+        alarm = alarm_from(list(generator.normal(0.97, deviation, 30)), 0.0, 0.0)
+        for fraction in generator.normal(0.97, deviation, 1000):
+            alarm.add(fraction)
+        false += alarm.fired_at is not None
+    assert false <= 1  # the chance is below 0.01 each

@@ -1,13 +1,23 @@
 """Calibration and data sheets."""
 
 import pytest
+from pydantic import ValidationError
 
 from ullage.claims import Evidence, Reading
 from ullage.errors import MalformedError
-from ullage.work.calibration import Calibration, KernelTime, Sheet, UnitTime, measure, median_interval
+from ullage.work.calibration import (
+    Calibration,
+    HonestWindows,
+    KernelTime,
+    Sheet,
+    UnitTime,
+    measure,
+    median_interval,
+)
 from ullage.work.claims import make_claims
 from ullage.work.datasheet import cpu_nameplate, gpu_nameplate
 from ullage.work.shape import Shape
+from ullage.work.twin import measure_honest
 from ullage.work.window import Window
 
 CPUINFO = (
@@ -89,6 +99,26 @@ def test_measuring_this_machine() -> None:
     assert 0 < found.worth.smallest <= found.worth.median
     assert {k.name for k in found.kernels if k.exact} == {"int8", "int8-rows", "float32", "packed-float64"}
     assert found.is_credible is None
+
+
+def test_the_alarm_comes_from_honest_windows_where_there_are_some() -> None:
+    assert MADE.alarm(60.0, 2).expected == pytest.approx(1 - 2 * 0.2 / 60 - 0.02)
+    honest = HonestWindows(seconds=60.0, fractions=(0.99, 0.99, 0.99))
+    known = MADE.model_copy(update={"honest": honest})
+    assert Calibration.from_bytes(known.to_bytes()) == known
+    assert known.alarm(60.0, 2).expected == pytest.approx(0.99)
+    assert known.alarm(30.0, 2).expected == pytest.approx(0.99 - 2 * 0.2 / 60)
+    for fractions in ((0.99,), (0.99, float("nan")), (0.99, -1.0)):
+        with pytest.raises(ValidationError):
+            HonestWindows(seconds=60.0, fractions=fractions)
+
+
+@pytest.mark.slow
+def test_an_honest_account_of_this_machine() -> None:
+    found = measure("here", Shape(128, 512, 128), 1, 0.3, None, repeats=1)
+    honest = measure_honest(found, 3, 0.7)
+    assert len(honest.fractions) == 3
+    assert all(0.05 < fraction < 1.9 for fraction in honest.fractions)
 
 
 def test_data_sheets() -> None:

@@ -71,7 +71,7 @@ def test_any_bytes_give_a_message_or_our_error(data: bytes) -> None:
         b"\x02" + bytes(39),
         b"\x82" + bytes(41),
         b"\x83" + bytes(12) + b"\x0f" + bytes(15 * 32),
-        b"\x81\x02",
+        b"\x81\x01",
         b"\x01" + encode(Hello(Mode.FULL, Shape(32, 64, 32), 1, bytes(16)))[5:].replace(b"work", b"wort"),
         b"\x01" + encode(Hello(Mode.FULL, Shape(32, 64, 32), 1, bytes(16)))[5:-17] + b"\x09" + bytes(16),
     ],

@@ -1,13 +1,17 @@
 """The real verifier against provers as processes: honest ones, and ones that break the protocol."""
 
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
-from tests.work.helpers import account, agent
+from tests.work.helpers import SMALL, account, agent
+from ullage.errors import FaultError
 from ullage.work import verifier
-from ullage.work.protocol import Mode
+from ullage.work.protocol import Hello, Job, Mode, Open, encode
+from ullage.work.stream import Stream
 from ullage.work.window import Outcome, Window
 
 slow = pytest.mark.slow  # an agent for every test; those that are not guard what everything rests on
@@ -69,13 +73,65 @@ def test_a_lost_agent_is_named_and_does_not_pause_the_account() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("Garbles", "does not send"), ("Invents", "which it does not have")]
+    ("name", "what"),
+    [
+        ("Garbles", "does not send"),
+        ("Invents", "which it does not have"),
+        ("Shouts", "A frame of 2061 bytes came; 2048 is the most here"),
+    ],
 )
 @slow
 def test_messages_that_no_prover_sends(name: str, what: str) -> None:
     with agent(MODULE, name) as address:
         windows = account(address, answer_seconds=0.3)
     assert what in findings(windows)
+
+
+@slow
+def test_the_provers_clock_is_never_read() -> None:
+    with agent(MODULE, "WrongClock") as address:
+        (window,) = account(address)
+    assert window.credited > 5
+    assert (window.late, window.bad, window.missing) == (0, 0, 0)
+    assert window.findings == ()
+
+
+@slow
+def test_terms_out_of_range_end_the_connection_and_not_the_agent() -> None:
+    terms = bytearray(encode(Hello(Mode.OPENINGS, SMALL, 1, bytes(16))))
+    sizes = len(terms) - 16 - 1 - 12
+    terms[sizes : sizes + 4] = (1 << 30).to_bytes(4, "big")
+    with agent(MODULE, "Prover") as address:
+        for wrong in (bytes(terms), b"\xff\xff\xff\xff", encode(Job(0, bytes(32)))):
+            with socket.create_connection(address, 30.0) as connection:
+                connection.sendall(wrong)
+                assert connection.recv(100) == b""
+        (window,) = account(address)
+    assert window.credited > 0
+    assert window.findings == ()
+
+
+DEAF = """
+import socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+connection, _ = listener.accept()
+time.sleep(60)
+"""
+
+
+def test_a_prover_that_does_not_read_holds_nobody_up() -> None:
+    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        connection = socket.create_connection(("127.0.0.1", int(process.stdout.readline())), 30.0)
+        connection.settimeout(None)
+        stream = Stream(connection, 2048, 0.2)
+        began = time.monotonic()
+        with pytest.raises(FaultError, match="does not read"):
+            stream.send(*[Open(7, 0)] * 500_000)  # 8 MB, more than any buffer between
+        assert time.monotonic() - began < 20
+        stream.close()
+        process.terminate()
 
 
 @slow

@@ -94,8 +94,7 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
         load_verifier(request.log_key) if request.log_key else None,
         load_opener(request.keys, request.record_keys),
     )
-    progress("verifying the log", 0, 0)
-    findings = reader.verify()
+    findings = reader.verify(progress)
     for finding in findings.findings:
         if finding.code == "not-a-log":
             raise UsageError(finding.sentence)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ullage.cli.progress import Quiet, meter
+
 if TYPE_CHECKING:
     from ullage.slowdown.fleet import Outcome, Plan
     from ullage.slowdown.sampled_audit import CostRow
@@ -38,6 +40,7 @@ def fleet(
     inspection_days: Annotated[int, typer.Option(help="Days from visit to answer.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Simulate a sampled audit over a fleet: time to detection, false alarms, cost."""
     from ullage.slowdown.fleet import Plan, cost_table, simulate
@@ -58,7 +61,9 @@ def fleet(
         inspection_days=inspection_days,
         seed=seed,
     )
-    outcome, costs = simulate(plan), cost_table(plan)
+    with meter(quiet=quiet) as progress:
+        outcome = simulate(plan, lambda *step: progress("simulating days", *step))
+        costs = cost_table(plan, progress=lambda *step: progress("looking for the cheapest audit", *step))
     text = json.dumps(_document(plan, outcome, costs), indent=1) if as_json else _text(plan, outcome, costs)
     sys.stdout.write(text + "\n")
     return 0

@@ -10,6 +10,7 @@ import typer
 
 from ullage.claims import to_json
 from ullage.cli.log_source import From, Json, Key, PolicyFile, choose_policy, log_source
+from ullage.cli.progress import Quiet, meter
 from ullage.errors import ExitCode, IntegrityError, UsageError
 from ullage.log.claims import log_claims
 from ullage.log.files import read_limited
@@ -52,6 +53,7 @@ def verify(
         typer.Option(metavar="FILE|BUNDLE", help="A verdict that the log has to note; give it for each."),
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check a log against its signed checkpoint, entry by entry.
 
@@ -81,9 +83,17 @@ def verify(
         _report_growth(verify_growth(source, rule, notes), evidence, as_json)
     elif policy is None and Path(location).is_dir():
         reader = LogReader.open(Path(location), rule.logs[0].key if key else None, opener)
-        _report(expect_verdicts(reader.verify(), noted), as_json)
+        with meter(quiet=quiet) as progress:
+            found = reader.verify(progress)
+        _report(expect_verdicts(found, noted), as_json)
     else:
-        found = verify_log(source, rule, self_vouched=key is None and policy is None)
+        with meter(quiet=quiet) as progress:
+            found = verify_log(
+                source,
+                rule,
+                self_vouched=key is None and policy is None,
+                progress=lambda *step: progress("verifying the log", *step),
+            )
         _report(expect_verdicts(found, noted), as_json)
 
 

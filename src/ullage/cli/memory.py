@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ullage.cli.progress import Quiet, meter
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -77,6 +79,7 @@ def erase(
         float, typer.Option(min=1, help="How much faster than calibrated the prover may rebuild.")
     ] = 1.25,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Overwrite a machine's memory and have it prove that it did.
 
@@ -92,7 +95,8 @@ def erase(
     )  # fmt: skip
     rates, inputs = _read_calibration(calibration, keys)
     machine = None if machine_mib is None else machine_mib << 20
-    found, claims = run_erasure(agent, plan, rates, machine, inputs)
+    with meter(quiet=quiet) as progress:
+        found, claims = run_erasure(agent, plan, rates, machine, inputs, progress=progress)
     if as_json:
         typer.echo(json.dumps(erasure_record(found, rates, claims)))
     else:
@@ -118,6 +122,7 @@ def cycle(
     serve_mib: Annotated[int, typer.Option(min=1, help="Memory that the server gets back.")] = 1024,
     machine_mib: MachineMib = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Wipe a serving machine again and again: stop, erase, challenge, reload the declared weights, serve.
 
@@ -141,7 +146,10 @@ def cycle(
     def show(done: Cycle) -> None:
         typer.echo(cycle_line(done), err=as_json)
 
-    cycles = repeat(lambda: run_cycle(agent, plan, rates, settings), period, count, show)
+    with meter(quiet=quiet) as progress:
+        cycles = repeat(
+            lambda: run_cycle(agent, plan, rates, settings, progress), period, count, show, progress
+        )
     worst = max(cycles, key=lambda done: done.phases.total)
     claims = cycle_claims(worst, period, machine, inputs)
     if as_json:
@@ -173,6 +181,7 @@ def hold(
     pause: Annotated[float, typer.Option(min=0, help="Mean seconds between chains.")] = 0,
     dump: Annotated[bool, typer.Option("--dump", help="Compare all declared memory with the model.")] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Have a serving machine prove at random times that it holds declared weights and noise.
 
@@ -191,7 +200,8 @@ def hold(
     folder = model or builtin_path()
     declared = Declared(folder, machine, _recompute(folder, dtype))
     plan = HoldPlan(visits, rounds, quorum, pause=pause, budget=budget_mib << 20)
-    held = run_hold(agent, plan, rates, declared, inputs=inputs, dump=dump)
+    with meter(quiet=quiet) as progress:
+        held = run_hold(agent, plan, rates, declared, inputs=inputs, dump=dump, progress=progress)
     typer.echo(json.dumps(holding_record(held)) if as_json else "\n".join(holding_lines(held)))
     if held.holding.verdict != "pass":
         raise typer.Exit(ExitCode.FAIL if held.holding.verdict == "fail" else ExitCode.CANNOT_TELL)

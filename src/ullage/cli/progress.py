@@ -39,8 +39,13 @@ def meter(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             return Text(rate_words(task.finished_speed or task.speed))
 
     drawn = (BarColumn(), TaskProgressColumn(), Rate(), TimeRemainingColumn())
+    # What a command prints meanwhile goes above the bar on a terminal, and is left alone elsewhere.
     with Progress(
-        TextColumn("{task.description}"), *drawn, console=Console(stderr=True), transient=True
+        TextColumn("{task.description}"),
+        *drawn,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
     ) as bar:
         task, known = bar.add_task("", total=None), ""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ullage.claims import to_json
+from ullage.cli.progress import Quiet, meter
 from ullage.errors import FaultError, UsageError
 
 
@@ -37,6 +38,7 @@ def report(
         typer.Option(help="Folder of the declared model, for its tokenizer; the built-in one without."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write one self-contained page from any set of claims and a log.
 
@@ -51,9 +53,12 @@ def report(
     from ullage.cli.report_sources import Request, gather
     from ullage.report.report_page import make_report, render
 
-    sources = gather(Request(tuple(claims or ()), log, key, verdict_key, record_keys, model))
-    made = make_report(sources, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
-    text = render(made)
+    with meter(quiet=quiet) as progress:
+        request = Request(tuple(claims or ()), log, key, verdict_key, record_keys, model)
+        sources = gather(request, progress)
+        progress("drawing the page", 0, 0)
+        made = make_report(sources, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+        text = render(made)
     try:
         out.write_text(text, "utf-8")
     except OSError as error:

@@ -14,7 +14,7 @@ from ullage.errors import UllageError, UsageError
 from ullage.log.claims import log_claims
 from ullage.log.keys import load_verifier
 from ullage.log.openers import load_opener
-from ullage.log.reader import LogReader
+from ullage.log.reader import LogReader, Progress
 from ullage.report.documents import Document, read_document
 from ullage.report.messages import Texts, pack
 from ullage.report.report_page import AuditView, Curve, Declaration, LogView, Slowdown, Sources
@@ -53,20 +53,25 @@ class Request:
     model: Path | None = None
 
 
-def gather(request: Request) -> Sources:
+def gather(request: Request, progress: Progress = lambda stage, done, total: None) -> Sources:
     """Read everything. Raises UllageError for what is malformed, or signed by somebody else."""
-    documents = tuple(read_document(path) for path in request.claims)
+    documents = []
+    for number, path in enumerate(request.claims):
+        progress("reading claims", number, len(request.claims))
+        documents.append(read_document(path))
     bundles = [one for one in documents if one.bundle is not None and (one.bundle / _TOKENS).exists()]
     verdicts = [_verdict(one.bundle, request.verdict_key) for one in bundles if one.bundle is not None]
-    logs, log_declared, extra = _log(request)
+    logs, log_declared, extra = _log(request, progress)
     declared = [*log_declared, *(_declaration(one.declaration) for one in verdicts if one is not None)]
     texts = _Texts(request, declared)
     room = _PACK_CHARACTERS // max(1, len(bundles))
-    audits = tuple(
-        _audit(document, verdict, texts, room) for document, verdict in zip(bundles, verdicts, strict=True)
-    )
+    audits = []
+    for number, (document, verdict) in enumerate(zip(bundles, verdicts, strict=True)):
+        progress("laying out messages", number, len(bundles))
+        audits.append(_audit(document, verdict, texts, room))
     named = tuple(replace(one, name=texts.name_of(one.model)) for one in dict.fromkeys(declared))
-    sources = Sources(documents, audits, logs, named, extra)
+    sources = Sources(tuple(documents), tuple(audits), logs, named, extra)
+    progress("working out the slowdown", 0, 0)
     return replace(sources, slowdowns=_slowdowns(sources.claims))
 
 
@@ -86,11 +91,13 @@ def _declaration(fields: Mapping[str, str]) -> Declaration:
     return Declaration(*(fields.get(name, "") for name in ("model", "profile", "dtype", "log_id")))
 
 
-def _log(request: Request) -> tuple[tuple[LogView, ...], list[Declaration], tuple[Claim, ...]]:
+def _log(
+    request: Request, progress: Progress
+) -> tuple[tuple[LogView, ...], list[Declaration], tuple[Claim, ...]]:
     if request.log is None:
         return (), [], ()
     reader = LogReader.open(request.log, None if request.key is None else load_verifier(request.key))
-    found = reader.verify()
+    found = reader.verify(progress)
     header = found.header
     view = LogView(
         name=str(request.log),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ullage.claims import Reading, read_claims
+from ullage.cli.progress import Quiet, meter
 from ullage.errors import FaultError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def slowdown(
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Write a page that works without a network.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """How much slower the best covert training is under what is verified, and by which strategy.
 
@@ -50,11 +52,18 @@ def slowdown(
     if seed < 0:
         raise UsageError("--seed must not be negative.")
     chosen, shares, ranges = _scenario(scenario, claims, reading)
-    result = answer(
-        chosen, dark_shares=shares or DARK_SHARES, ranges=ranges or RANGES, samples=samples, seed=seed
-    )
-    if html is not None:
-        _write_page(html, result)
+    with meter(quiet=quiet) as progress:
+        result = answer(
+            chosen,
+            dark_shares=shares or DARK_SHARES,
+            ranges=ranges or RANGES,
+            samples=samples,
+            seed=seed,
+            progress=progress,
+        )
+        if html is not None:
+            progress("drawing the page", 0, 0)
+            _write_page(html, result)
     if as_json:
         sys.stdout.write(json.dumps(document(result), indent=1, allow_nan=False) + "\n")
         return 0
@@ -85,7 +94,10 @@ def _scenario(
         chosen, model, ranges = read.scenario, read.model, read.ranges
         shares = (chosen.constraints.dark_share,) if read.fixes_dark_share else ()
     if claims is not None:
-        chosen = apply_claims(chosen, read_claims(claims), reading, model)
+        try:
+            chosen = apply_claims(chosen, read_claims(claims), reading, model)
+        except UsageError as error:
+            raise UsageError(f"{claims}: {error}") from error
     return chosen, shares, ranges
 
 

@@ -45,8 +45,13 @@ def _run(config: Path | None, check: bool, flags: dict[str, Any]) -> None:
             declaration = replace(declaration, reference_digest=found)
         calm_collector()
         writer = open_log(settings.log, tap_keys, declaration)
-        counts_on = settings.day_bytes is not None or (settings.enforce and settings.slot)
-        past = read_past(settings.log, tap_keys, time.time_ns()) if counts_on else None
+        counted = settings.day_bytes is not None or settings.covert_day_bits is not None
+        slot_tokens = settings.slot_tokens if settings.slot else None
+        past = (
+            read_past(settings.log, tap_keys, time.time_ns(), slot_tokens)
+            if counted or (settings.enforce and settings.slot)
+            else None
+        )
         serve(tap_settings, writer, tap_keys, tokenizer, past)
 
 
@@ -107,6 +112,7 @@ def _tap_settings(settings: TapConfig, model_name: str, isolation: Isolation | N
         cap_patience=settings.cap_patience,
         client_day_bytes=settings.client_day_bytes,
         day_bytes=settings.day_bytes,
+        covert=settings.covert_terms,
         monitoring=settings.monitoring,
         api_keys=settings.api_keys,
         tls_certificate=settings.tls_certificate,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ullage.claims import to_json
+from ullage.cli.progress import Quiet, meter
 from ullage.errors import ExitCode, MalformedError, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def calibrate(
     inference: Annotated[
         Path | None, typer.Option(help="JSON with the times of inference (docs/formats/work-calibration.md).")
     ] = None,
+    honest_windows: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Windows of an honest account, for the alarm; 0 for none.")
+    ] = 0,
+    window: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds of such a window.")] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Measure what a unit is worth, on the verifier's own twin of the machine, and sign it.
@@ -77,12 +82,18 @@ def calibrate(
 
     if out.exists():
         raise UsageError(f"{out} exists; give --out a new file, so that no calibration is lost.")
+    if honest_windows == 1:
+        raise UsageError("One window says nothing about scatter; give --honest-windows 2 or more, or 0.")
     signer = load_verifier_keys(keys).verdict
     name = _check_device(device)
     sheet = gpu_nameplate(slots, name) if name else cpu_nameplate(cores or slots, read_cpuinfo())
     found = room.measure(machine, Shape.parse(shape), slots, seconds, sheet, device=device)
     if inference:
         found = found.model_copy(update={"inference": room.read_inference(_read(inference))})
+    if honest_windows:
+        from ullage.work.twin import measure_honest
+
+        found = found.model_copy(update={"honest": measure_honest(found, honest_windows, window, device)})
     write_new(out, seal_payload(found.to_bytes(), room.PAYLOAD_TYPE, signer), 0o644)
     if as_json:
         derived = {"peak": found.peak, "share_of_sheet": found.share_of_sheet}
@@ -112,12 +123,14 @@ def account(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="New folder for claims and evidence.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Account for a machine's compute: verified inference and verified filler over wall time.
 
     Ends with 0 if every window passed and the alarm was silent, 1 if a window failed or the alarm sounded, 3
-    if windows were lost to the hypervisor or the calibration does not stand. `ullage work credit` adds
-    inference, once an audit has verified the log; until then a serving machine looks idle.
+    if windows were lost to the hypervisor or the calibration does not stand. Interrupted, it judges the
+    windows that are over. `ullage work credit` adds inference, once an audit has verified the log; until
+    then a serving machine looks idle.
     """
     from ullage.work import evidence
     from ullage.work.protocol import Mode
@@ -135,10 +148,18 @@ def account(
     plan = Plan(terms, worth, window, max(1, round(seconds / window)), openings)
     accounting = Accounting(plan)
     windows: list[Window] = []
-    for one in accounting.windows():
-        windows.append(one)
-        if not as_json:
-            typer.echo(_window_line(one))
+    with meter(quiet=quiet) as progress:
+        progress("windows", 0, plan.windows)
+        try:
+            for one in accounting.windows():
+                windows.append(one)
+                progress("windows", len(windows), plan.windows)
+                if not as_json:
+                    typer.echo(_window_line(one))
+        except KeyboardInterrupt:
+            if not windows:
+                raise
+            typer.echo(f"interrupted: judged by {len(windows)} of {plan.windows} windows", err=True)
     finish(
         Account(tuple(windows), found, digest, inspected, own_twin), out, accounting.costs, as_json=as_json
     )
@@ -165,15 +186,14 @@ def finish(
 ) -> None:
     """Print the account, write it to `out`, and exit with what it says. `inference` goes into the JSON."""
     from ullage.work import evidence
-    from ullage.work.alarm import Alarm, expected_fraction
     from ullage.work.claims import make_claims
     from ullage.work.verifier import DEPTH
     from ullage.work.window import IMPOSSIBLE
 
     windows, calibration = list(made.windows), made.calibration
     seconds = windows[0].seconds if windows else 60.0
-    expected = calibration.expected_fraction or expected_fraction(DEPTH, calibration.worth.median, seconds)
-    alarm = Alarm(expected)
+    alarm = calibration.alarm(seconds, DEPTH)
+    expected = alarm.expected
     alarm.add_all(windows)
     claims = make_claims(
         windows,
@@ -189,7 +209,14 @@ def finish(
         document = {
             "claims": to_json(claims),
             "windows": [evidence.row(one) for one in windows],
-            "alarm": {"fired_at": alarm.fired_at, "expected": expected, "windows": alarm.seen},
+            "alarm": {
+                "fired_at": alarm.fired_at,
+                "expected": expected,
+                "limit": alarm.limit,
+                "windows": alarm.seen,
+                "raised_at": alarm.raised_at,
+                "raised_to": alarm.expected,
+            },
             "verifier_seconds": costs.verifier_seconds,
             "bytes": {"sent": costs.bytes_sent, "received": costs.bytes_received},
             **({"inference": dict(inference)} if inference else {}),
@@ -203,6 +230,11 @@ def finish(
                     f"window {window.index}: {window.accounted():.2f} of the machine is accounted for, more "
                     "than there is: the calibration, the number of slots, or a clock is wrong"
                 )
+        if alarm.raised_at:
+            typer.echo(
+                f"from window {alarm.raised_at} on {alarm.expected:.3f} is expected, not {expected:.3f}: "
+                "the machine did more than its twin, so calibrate again on a quiet one"
+            )
         if alarm.fired_at:
             typer.echo(
                 f"alarm at window {alarm.fired_at}: compute is missing that an honest machine would show"
@@ -254,6 +286,8 @@ def _read(path: Path) -> bytes:
 
 
 def _calibration_lines(found: Calibration) -> list[str]:
+    from ullage.work.verifier import DEPTH
+
     worth = found.worth
     lines = [
         f"{kernel.name}: "
@@ -267,6 +301,12 @@ def _calibration_lines(found: Calibration) -> list[str]:
         f"{found.together.median_high * 1e3:.2f}] at {found.together.confidence:g}",
         f"peak {found.peak / 1e12:.4g} Top/s over {found.slots} slots",
     ]
+    if found.honest:
+        alarm = found.alarm(found.honest.seconds, DEPTH)
+        lines.append(
+            f"{len(found.honest.fractions)} honest windows of {found.honest.seconds:g} s: the alarm expects "
+            f"{alarm.expected:.3f} and sounds above {alarm.limit:.3f}"
+        )
     if found.sheet:
         verdict = "stands" if found.is_credible else "FAILED: below 0.7"
         lines.append(f"data sheet {found.sheet.operations_per_second / 1e12:.4g} Top/s ({found.sheet.how})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +32,31 @@ from ullage.log.verify import SELF_VOUCHED, verify_log
 
 __all__ = ["SELF_VOUCHED", "LogReader"]
 
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, what is done of it, and how much there is; 0: not known."""
 _Part = tuple[int, Entry, Frame | None]
+_TOLD_EVERY = 100
 _SEALED = {
     SealedReason.UNOPENED: "were not opened to this reader",
     SealedReason.FORGOTTEN: "were forgotten",
     SealedReason.MISSING: "are not in the journal",
 }
+
+
+@dataclass
+class Stage:
+    """One stage of a long check, counted a step at a time; told at every hundredth step."""
+
+    name: str
+    total: int
+    progress: Progress
+    done: int = 0
+
+    def step(self) -> None:
+        """One more is about to be done."""
+        if self.done % _TOLD_EVERY == 0:
+            self.progress(self.name, self.done, self.total)
+        self.done += 1
 
 
 @dataclass(frozen=True)
@@ -85,7 +104,7 @@ class LogReader:
                 raise
             return found
 
-    def verify(self) -> LogFindings:
+    def verify(self, progress: Progress = lambda stage, done, total: None) -> LogFindings:
         """Check everything, opened records included; only what the disk refuses to give raises."""
         if not any((self.directory / name).exists() for name in (CHECKPOINT, "tile", SEALED_FOLDER)):
             sentence = f"{self.directory} is not a log: it has neither a checkpoint nor tiles."
@@ -95,7 +114,12 @@ class LogReader:
         except (UsageError, MalformedError) as error:
             sentence = f"The checkpoint cannot be trusted: {error}"
             return self._nothing(Finding("bad-signature", Severity.FAIL, sentence))
-        found = verify_log(DirectorySource(self.directory), policy, self_vouched=self.self_vouched)
+        found = verify_log(
+            DirectorySource(self.directory),
+            policy,
+            self_vouched=self.self_vouched,
+            progress=lambda *step: progress("verifying the log", *step),
+        )
         if not found.covered:
             return found
         report = FindingList(list(found.findings))
@@ -109,7 +133,8 @@ class LogReader:
             )
         unread = 0
         if self.opener is not None and found.integrity and found.header is not None:
-            unread = self._check_records(found.header.log_id, self.opener, report)
+            opening = Stage("opening records", found.opened, progress)
+            unread = self._check_records(found.header.log_id, self.opener, report, opening)
         return dataclasses.replace(found, findings=report.all(), entries=found.entries + later, unread=unread)
 
     @cached_property
@@ -199,11 +224,12 @@ class LogReader:
     def _prover(self) -> Prover:
         return Prover(DirectorySource(self.directory), self.checkpoint, self.checkpoint_note or b"")
 
-    def _check_records(self, log_id: str, opener: Opener, report: FindingList) -> int:
+    def _check_records(self, log_id: str, opener: Opener, report: FindingList, opening: Stage) -> int:
         """Open every record; returns how many could not be read."""
         sealed: Counter[SealedReason] = Counter()
         try:
             for parts in self._sealed_records(False, None):
+                opening.step()
                 try:
                     record = parts.open(log_id, opener)
                 except OpenedError as error:

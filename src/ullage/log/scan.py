@@ -4,7 +4,7 @@ against the rules among them. What was signed is not known here; `verify.py` com
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 
 from ullage.errors import MalformedError
@@ -44,6 +44,7 @@ class LogScan:
     size: int  # how many entries the checkpoint says there are
     report: FindingList
     marks: Set[int] = frozenset()  # sizes whose root is wanted besides that of `size`
+    progress: Callable[[int, int], None] = lambda done, total: None  # entries read, and all
     state: LogState = field(default_factory=LogState)
     handovers: list[KeyEntry] = field(default_factory=list)  # those that broke no rule
     verdicts: list[tuple[int, str]] = field(default_factory=list)  # entry and digest, the first of them
@@ -66,6 +67,7 @@ class LogScan:
             hashes = self._checked(tile, next(files))
             if not self._take(bundle, entries, hashes):
                 return
+            self.progress(self.edge.size, self.size)
             for completed in _completed_above(number, self.size):
                 self._compare(completed, next(files))
         for tile in _partial_above(self.size):

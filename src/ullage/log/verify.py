@@ -6,6 +6,7 @@ cover, and nothing that is missing counts as a pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ullage.errors import IntegrityError, MalformedError
@@ -36,8 +37,17 @@ class _Notes:
     mark: int | None  # the size that the older one names
 
 
-def verify_log(source: LogSource, policy: Policy, *, self_vouched: bool = False) -> LogFindings:
-    """Check a whole log; what is wrong with it is in the findings. Raises FaultError."""
+def verify_log(
+    source: LogSource,
+    policy: Policy,
+    *,
+    self_vouched: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LogFindings:
+    """Check a whole log; what is wrong with it is in the findings. Raises FaultError.
+
+    `progress` is called with the entries that were read, and with how many there are.
+    """
     report = FindingList()
     if self_vouched:
         report.conclude("key-from-log", SELF_VOUCHED, Severity.NOTE)
@@ -48,7 +58,8 @@ def verify_log(source: LogSource, policy: Policy, *, self_vouched: bool = False)
     if checkpoint.size == 0:
         report.conclude("empty", "The checkpoint signs an empty log, which shows nothing.")
         return _nothing(report, checkpoint if notes.signed else None, self_vouched)
-    scan = LogScan(source, checkpoint.size, report, frozenset() if notes.mark is None else {notes.mark})
+    marks = frozenset() if notes.mark is None else frozenset({notes.mark})
+    scan = LogScan(source, checkpoint.size, report, marks, progress)
     scan.run()
     known = _follow_keys(notes, scan.handovers, policy, report)
     sound = _compare(scan, checkpoint, report) and known is not None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ullage.errors import FaultError, MalformedError, UllageError
 from ullage.memory.fields import Message
 from ullage.memory.inventory import Inventory
-from ullage.memory.keeper import Keeper, RefusedError
+from ullage.memory.keeper import Keeper, Part, RefusedError
+from ullage.memory.lanes import Landing
 from ullage.memory.messages import (
     VERSION,
     Ask,
@@ -29,6 +30,7 @@ from ullage.memory.messages import (
     Fill,
     Freeze,
     Hello,
+    Lane,
     Link,
     Map,
     Mapped,
@@ -44,7 +46,6 @@ from ullage.memory.messages import (
     Tokens,
     Welcome,
 )
-from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment, SegmentKind
 from ullage.memory.wire import HELLO_SECONDS, Connection, LateError
@@ -54,6 +55,8 @@ IDLE_SECONDS = 900.0
 # A session that just ended takes a moment to notice.
 _BUSY_SECONDS = 2.0
 _MAX_FILE_BYTES = 1 << 40
+# Connections that have not said yet what they are; more are turned away unheard.
+_MAX_STRANGERS = 64
 
 
 class Host(Protocol):
@@ -97,61 +100,71 @@ class Agent:
         self._look = look
         self._host = host
         self._busy = threading.Lock()
+        self._strangers = threading.BoundedSemaphore(_MAX_STRANGERS)
+        self._landing = Landing()
         self._stopped = False
 
     def serve(self, listener: socket.socket) -> None:
         """Accept verifiers until the listener is closed. A second one at a time is told so."""
-        listener.listen(8)
+        listener.listen(_MAX_STRANGERS)
         while True:
             try:
                 peer, _ = listener.accept()
             except OSError:
                 return
+            if not self._strangers.acquire(blocking=False):
+                peer.close()
+                continue
             threading.Thread(target=self._meet, args=(peer,), name="memory-verifier", daemon=True).start()
 
     def _meet(self, peer: socket.socket) -> None:
-        with Connection(peer) as connection:
-            if not self._busy.acquire(timeout=_BUSY_SECONDS):
-                _refuse(connection, Code.BUSY)
-                return
+        """Hear who it is: a lane goes to the session that waits for it, a verifier gets a session."""
+        connection = Connection(peer)
+        landed = False
+        with _refusing(connection):
             try:
-                self._session(connection)
+                first = connection.receive(HELLO_SECONDS)
             finally:
-                if self._host:
-                    self._host.thaw()
-                    if self._stopped:
-                        self._host.abandon()
-                self._busy.release()
+                self._strangers.release()
+            if isinstance(first, Hello | Lane) and first.version != VERSION:
+                raise RefusedError(Code.VERSION)
+            if isinstance(first, Lane):
+                landed = self._landing.take(first, connection)
+                if not landed:
+                    raise MalformedError("No stream waits for this lane.")
+            else:
+                self._session(first, connection)
+        if not landed:
+            connection.close()
 
-    def _session(self, connection: Connection) -> None:
+    def _session(self, first: Message, connection: Connection) -> None:
         """Every way in which a session can end leaves the agent ready for the next one."""
+        if not isinstance(first, Hello):
+            raise MalformedError("A verifier begins with hello.")
+        if not self._busy.acquire(timeout=_BUSY_SECONDS):
+            raise RefusedError(Code.BUSY)
         try:
-            self._greet(connection)
+            seen = self._look()
+            spaces = (("main memory", self._keeper.limits[0]), *seen.devices)
+            connection.send(Welcome(VERSION, seen.machine, seen.source, spaces, seen.unreached))
             while self.handle(connection.receive(IDLE_SECONDS), connection):
                 pass
-        except RefusedError as error:
-            _refuse(connection, error.code)
-        except MalformedError as error:
-            _LOGGER.warning("a verifier was turned away: %s", error)
-            _refuse(connection, Code.MALFORMED)
-        except (FaultError, LateError) as error:
-            _LOGGER.warning("a session ended: %s", error)
-        except UllageError as error:
-            _LOGGER.warning("a session failed: %s", error)
-            _refuse(connection, Code.FAULT)
-        except Exception:
-            _LOGGER.exception("a session failed")
-            _refuse(connection, Code.FAULT)
+        finally:
+            if self._host:
+                self._host.thaw()
+                if self._stopped:
+                    self._host.abandon()
+            self._busy.release()
 
-    def _greet(self, connection: Connection) -> None:
-        hello = connection.receive(HELLO_SECONDS)
-        if not isinstance(hello, Hello):
-            raise MalformedError("A verifier begins with hello.")
-        if hello.version != VERSION:
-            raise RefusedError(Code.VERSION)
-        seen = self._look()
-        spaces = (("main memory", self._keeper.limits[0]), *seen.devices)
-        connection.send(Welcome(VERSION, seen.machine, seen.source, spaces, seen.unreached))
+    @contextlib.contextmanager
+    def landed(self, stream: Stream, connection: Connection) -> Iterator[list[Part]]:
+        """Say that the lanes of a stream may come, and wait for them; they are closed at the end."""
+        self._keeper.region(stream.space, stream.offset + stream.size)
+        parts = stream.parts
+        with self._landing.expecting(stream.token, len(parts)):
+            connection.send(Done(stream.size))
+            lanes = self._landing.wait()
+            yield [(*part, lane.receive_run) for part, lane in zip(parts, lanes, strict=True)]
 
     def handle(self, message: Message, connection: Connection) -> bool:
         """Do what one message asks for and answer it; False at the end of a session."""
@@ -161,10 +174,9 @@ class Agent:
             case Release(space, size):
                 self._keeper.release(space, size)
                 connection.send(Mapped(size, locked=False))
-            case Stream(space, offset, size):
-                if not size or size % BLOCK_BYTES or offset % BLOCK_BYTES:
-                    raise MalformedError("A stream is a whole number of blocks.")
-                connection.send(Received(self._keeper.receive(space, offset, size, connection.receive_run)))
+            case Stream(space):
+                with self.landed(message, connection) as parts:
+                    connection.send(Received(tuple(self._keeper.receive(space, parts))))
             case Map(space, size):
                 region = self._keeper.map(space, size)
                 connection.send(Mapped(region.size, region.locked))
@@ -238,6 +250,26 @@ class Agent:
         return tuple(segment for segment, _ in (*pairs, *mapped))
 
 
+@contextlib.contextmanager
+def _refusing(connection: Connection) -> Iterator[None]:
+    """Tell the peer why its connection ends, as far as that is its business."""
+    try:
+        yield
+    except RefusedError as error:
+        _refuse(connection, error.code)
+    except MalformedError as error:
+        _LOGGER.warning("a verifier was turned away: %s", error)
+        _refuse(connection, Code.MALFORMED)
+    except (FaultError, LateError) as error:
+        _LOGGER.warning("a session ended: %s", error)
+    except UllageError as error:
+        _LOGGER.warning("a session failed: %s", error)
+        _refuse(connection, Code.FAULT)
+    except Exception:
+        _LOGGER.exception("a session failed")
+        _refuse(connection, Code.FAULT)
+
+
 def _refuse(connection: Connection, code: Code) -> None:
-    with suppress(UllageError):
+    with contextlib.suppress(UllageError):
         connection.send(Error(code))

@@ -95,6 +95,7 @@ def holding_claims(
             *_COMMON[:1],
             "no visit to memory is faster than calibrated, and none to another source faster than calibrated",
             "a helper elsewhere is at least as far as that other source: the wire stays open while serving",
+            "the noise did not leave the machine for a helper that holds the whole map: the wire is capped",
             "neither weights nor keys and values pack better than order-0 codes of their byte planes",
             _between(found),
             "no block of key-value memory behind the first layer is rebuilt as fast as it is fetched",

@@ -13,7 +13,7 @@ import httpx
 
 from ullage.errors import FaultError
 from ullage.memory.calibration import Calibration
-from ullage.memory.erasure import Erasure, Plan, erase, greet
+from ullage.memory.erasure import Erasure, Plan, Progress, erase, greet
 from ullage.memory.messages import Bye, Done, File, Mapped, Release, Start, Stop
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.wire import Connection, address_of
@@ -67,7 +67,13 @@ class CycleSettings:
     drain_seconds: int = 60
 
 
-def run_cycle(agent: str, plan: Plan, calibration: Calibration, settings: CycleSettings) -> Cycle:
+def run_cycle(
+    agent: str,
+    plan: Plan,
+    calibration: Calibration,
+    settings: CycleSettings,
+    progress: Progress = lambda stage, done, total: None,
+) -> Cycle:
     """One whole cycle. The server is started again also when the erasure failed.
 
     Raises as `erase`; a cycle that breaks off leaves the server stopped, and it says so to its clients.
@@ -81,15 +87,19 @@ def run_cycle(agent: str, plan: Plan, calibration: Calibration, settings: CycleS
 
     with Connection.open(*address_of(agent)) as connection:
         welcome = greet(connection)
+        progress("stopping the server", 0, 0)
         connection.ask(Stop(settings.drain_seconds), Done, settings.drain_seconds + 30)
         mark()
-        found = erase(connection, welcome, plan, calibration)
+        found = erase(connection, welcome, plan, calibration, progress=progress)
         mark()
         kept = max(0, found.region_bytes - settings.serve_bytes) // BLOCK_BYTES * BLOCK_BYTES
+        progress("giving memory back", 0, 0)
         connection.ask(Release(plan.space, kept), Mapped, _RELOAD_SECONDS)
         mark()
+        progress("sending the declared model", 0, 0)
         send_model(connection, settings.folder, model)
         mark()
+        progress("starting the server", 0, 0)
         connection.ask(Start(), Done, _START_SECONDS)
         mark()
         connection.send(Bye())
@@ -127,7 +137,11 @@ def first_token(url: str, timeout: float = 60.0) -> None:
 
 
 def repeat(
-    work: Callable[[], Cycle], every: float, count: int, report: Callable[[Cycle], None]
+    work: Callable[[], Cycle],
+    every: float,
+    count: int,
+    report: Callable[[Cycle], None],
+    progress: Progress = lambda stage, done, total: None,
 ) -> list[Cycle]:
     """`count` cycles that begin `every` seconds apart, or at once where one took longer."""
     cycles = []
@@ -136,5 +150,9 @@ def repeat(
         cycles.append(work())
         report(cycles[-1])
         if number + 1 < count:
-            time.sleep(max(0.0, every - (time.monotonic() - began)))
+            progress("cycles done, waiting for the next", number + 1, count)
+            try:
+                time.sleep(max(0.0, every - (time.monotonic() - began)))
+            except KeyboardInterrupt:
+                break  # between cycles nothing is lost: what was shown is claimed
     return cycles

@@ -22,31 +22,31 @@ from ullage.memory.messages import (
     Hello,
     Map,
     Mapped,
-    Received,
-    Stream,
     Tags,
     Welcome,
 )  # fmt: skip
 from ullage.memory.noise import (
     BLOCK_BYTES,
     SEED_BYTES,
-    TAG_BYTES,
     CellNoise,
     Question,
     StreamNoise,
     tags_equal,
 )
+from ullage.memory.stream import send_noise
 from ullage.memory.wire import Connection, LateError
 
 Mode = Literal["stream", "rate-gap"]
 Verdict = Literal["pass", "fail", "cannot-tell"]
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, what is done of it, and how much there is; 0: not known."""
 MODES: tuple[Mode, ...] = ("stream", "rate-gap")
 
 # A late answer is waited for this many deadlines, so that the next round starts in order.
 _PATIENCE = 50
 _MAP_SECONDS = 300.0
-# Tags made while a stream goes out; those of later rounds are made when a round was late.
-_STREAM_AHEAD = 3
+# How many rounds' tags are made at a time when those that went with the stream were late.
+_LATER_ROUNDS = 2
 _SLOWEST_FILL = 20.0
 
 
@@ -96,6 +96,8 @@ class Erasure:
     welcome: Welcome
     region_bytes: int
     locked: bool
+    map_seconds: float
+    """Until the region stood: first touch where it did not stand before."""
     fill_seconds: float
     expand_seconds: float
     deadline: float
@@ -130,13 +132,17 @@ def erase(
     *,
     close_wire: Callable[[], None] = lambda: None,
     threads: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Erasure:
     """Run one erasure on a greeted connection. `close_wire` is called before the seed leaves.
 
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
     """
+    progress("taking the memory", 0, 0)
+    began = time.monotonic()
     mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
+    map_seconds = time.monotonic() - began
     size = mapped.size - mapped.size % BLOCK_BYTES
     if size <= 0 or (plan.size and mapped.size > plan.size):
         raise IntegrityError(
@@ -156,20 +162,20 @@ def erase(
     )
     deadline = plan.slack * questions[0].asked_bytes / calibration.read_rate + plan.allowance
     close_wire()
-    job = _Job(plan.space, size, calibration, threads)
+    job = _Job(plan.space, size, calibration, threads, progress)
     if plan.mode == "rate-gap":
         filled = _fill_cells(connection, job, questions, kappa)
     else:
         kappa = 0
-        filled = _fill_stream(connection, job, questions)
+        filled = _fill_stream(connection, job, questions, plan.quorum)
     fill_seconds, expand_seconds, expected = filled
-    timings = _ask_rounds(connection, plan, expected, deadline)
+    timings = _ask_rounds(connection, plan, expected, deadline, progress)
     rebuild = calibration.rebuild_rate * plan.advantage / kappa if kappa else 0.0
     recoverable, missing, verdict, reason = judge(
         plan, rebuild, calibration.store_rate, questions[0], timings, deadline=deadline
     )
     return Erasure(
-        plan, kappa, welcome, size, mapped.locked, fill_seconds, expand_seconds, deadline,
+        plan, kappa, welcome, size, mapped.locked, map_seconds, fill_seconds, expand_seconds, deadline,
         recoverable, missing, verdict, reason, timings,
     )  # fmt: skip
 
@@ -182,6 +188,11 @@ class _Job:
     size: int
     calibration: Calibration
     threads: int | None
+    progress: Progress
+
+    def filled(self, done: int, total: int) -> None:
+        """MiB that the noise has passed."""
+        self.progress("filling (MiB)", done, total)
 
 
 _Expected = Iterator[tuple[Question, list[bytes]]]
@@ -192,7 +203,7 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
     """The seed goes out, and the verifier expands the blocks that it will ask for meanwhile."""
     seed = secrets.token_bytes(SEED_BYTES)
     limit = 30 + _SLOWEST_FILL * job.size * kappa / job.calibration.rebuild_rate
-    expectation = Expectation(lambda: CellNoise(seed, kappa), questions, job.threads)
+    expectation = Expectation(lambda: CellNoise(seed, kappa), questions, job.threads, job.filled)
     began = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="lockstep") as pool:
         work = pool.submit(_timed, expectation.run)
@@ -202,35 +213,28 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
     return seconds, expand_seconds, zip(questions, expected, strict=True)
 
 
-def _fill_stream(connection: Connection, job: _Job, questions: list[Question]) -> _Filled:
+def _fill_stream(connection: Connection, job: _Job, questions: list[Question], quorum: int) -> _Filled:
     """The noise itself goes out; its key stays here."""
-    key = secrets.token_bytes(SEED_BYTES)
-    began = time.monotonic()
-    connection.send(Stream(job.space, 0, job.size))
+    noise = StreamNoise(secrets.token_bytes(SEED_BYTES))
+    # Tags of as many rounds as have to be in time are made on the way; those of others when one was late.
+    ahead = questions[:quorum] if questions[0].blocks is None else []
+    later = questions[len(ahead) :]
     limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
-    ahead, later = questions[:_STREAM_AHEAD], questions[_STREAM_AHEAD:]
-    expected = Expectation(lambda: StreamNoise(key), ahead, job.threads).run(connection.send_run)
-    check_receipt(connection, StreamNoise(key), job.size, limit)
+    began = time.monotonic()
+    expected = send_noise(
+        connection, noise, (job.space, 0, job.size), ahead,
+        limit=limit, lanes=job.threads, progress=job.filled,
+    )  # fmt: skip
     seconds = time.monotonic() - began
 
     def rounds() -> _Expected:
         yield from zip(ahead, expected, strict=True)
-        if later:
-            tags = Expectation(lambda: StreamNoise(key), later, job.threads).run()
-            yield from zip(later, tags, strict=True)
+        step = max(quorum, _LATER_ROUNDS)
+        for some in (later[at : at + step] for at in range(0, len(later), step)):
+            tags = Expectation(lambda: noise, some, job.threads).run()
+            yield from zip(some, tags, strict=True)
 
     return seconds, seconds, rounds()
-
-
-def check_receipt(connection: Connection, noise: StreamNoise, end: int, limit: float) -> None:
-    """Wait until a stream that ends at `end` of the region has arrived.
-
-    Its last bytes come back: without them a prover could say so early, and have the verifier's own send
-    buffer (or a gateway's) keep megabytes of noise for it until the question. Raises IntegrityError.
-    """
-    answer = connection.expect(Received, limit)
-    if answer.tail != noise.read(end - TAG_BYTES, TAG_BYTES):
-        raise IntegrityError("The agent says that the noise arrived, but does not have its last bytes.")
 
 
 def _timed(work: Callable[[], list[list[bytes]]]) -> tuple[float, list[list[bytes]]]:
@@ -244,10 +248,12 @@ def _ask_rounds(
     plan: Plan,
     expected: _Expected,
     deadline: float,
+    progress: Progress,
 ) -> tuple[Timing, ...]:
     """Ask until a quorum is in time, an answer is wrong, or the rounds are used up."""
     timings: list[Timing] = []
     for question, tags in expected:
+        progress("asking", len(timings), plan.rounds)
         if not connection.is_quiet():
             raise IntegrityError("The agent sent something unasked; between questions it must be silent.")
         began = time.perf_counter()

@@ -76,6 +76,21 @@ class Number:
         return reader.limited(self._size, self._low, self._high, self._what)
 
 
+class Behind:
+    """Another field, behind bytes that are always the same; `missing` says what their absence means."""
+
+    def __init__(self, constant: bytes, codec: Codec, missing: str) -> None:
+        self._constant, self._codec, self._missing = constant, codec, missing
+
+    def write(self, value: Any) -> bytes:
+        return self._constant + self._codec.write(value)
+
+    def read(self, reader: Reader) -> Any:
+        if reader.raw(len(self._constant)) != self._constant:
+            raise MalformedError(self._missing)
+        return self._codec.read(reader)
+
+
 class Flag(Number):
     """One byte, 0 or 1."""
 

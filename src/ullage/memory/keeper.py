@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,6 +24,9 @@ WHOLE_MAP = 255
 """The space in which all declared segments lie one after the other."""
 
 T = TypeVar("T")
+
+Part = tuple[int, int, Callable[[memoryview], None]]
+"""One lane of a stream: offset and bytes in the space, and what fills a buffer with the next of them."""
 
 
 class RefusedError(UllageError):
@@ -130,19 +133,26 @@ class Keeper:
 
         self._spread(work, range(self.threads))
 
-    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
-        """Write what `take` puts into the buffers that it is handed over [offset, offset + size).
+    def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
+        """Write what comes over the lanes of a stream where it belongs, all lanes at once.
 
-        Returns the last bytes of it, a tag's worth: the receipt.
+        Returns the last bytes of each, a tag's worth: the receipt.
         """
-        region = self.region(space, offset + size)
-        tail = b""
-        for start, count in pieces(size):
-            buffer = region.borrow(offset + start, count)
-            take(buffer)
-            tail = bytes(buffer[-TAG_BYTES:])
-            region.commit(offset + start, buffer)
-        return tail
+        region = self.region(space, max(offset + size for offset, size, _ in parts))
+
+        def work(part: Part) -> bytes:
+            offset, size, take = part
+            tail = b""
+            for start, count in pieces(size):
+                buffer = region.borrow(offset + start, count)
+                take(buffer)
+                tail = bytes(buffer[-TAG_BYTES:])
+                region.commit(offset + start, buffer)
+            return tail
+
+        # A thread each: a lane that waited for another would hold up its sender.
+        with ThreadPoolExecutor(len(parts), thread_name_prefix="lane") as pool:
+            return list(pool.map(work, parts))
 
     def reader(self, space: int) -> Callable[[int, int], memoryview]:
         """A function from (offset, bytes) to what the region holds there."""

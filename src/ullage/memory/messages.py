@@ -11,17 +11,19 @@ from enum import IntEnum
 from typing import Self
 
 from ullage.errors import MalformedError
-from ullage.memory.fields import Choice, Flag, Message, Number, Numbers, Raw, Reader, Row, Table, Text
+from ullage.memory.fields import Behind, Choice, Flag, Message, Number, Numbers, Raw, Reader, Row, Table, Text
 from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, TAG_BYTES, Question
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES = 8 << 20
 MAX_DUMP_BYTES = 4 << 20
 KEY_BYTES = 32
 DIGEST_BYTES = 32
 MAX_FREEZE_SECONDS = 60
+MAX_LANES = 16
+TOKEN_BYTES = 16
 MAX_CHAIN_BLOCKS = 1 << 31
 MAX_REGION_BLOCKS = (1 << 32) - 1
 _MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
@@ -31,6 +33,7 @@ _PAGE_BYTES = 4096
 
 _U8, _U16, _U32, _U64 = Number(1), Number(2), Number(4), Number(8)
 _SPACE = _U8
+_VERSION = Behind(MAGIC, _U16, "The peer does not speak the memory protocol.")
 
 
 class Code(IntEnum):
@@ -52,16 +55,8 @@ class Hello(Message):
     """The verifier's first word: magic and version."""
 
     kind = 1
+    layout = (_VERSION,)
     version: int = VERSION
-
-    def body(self) -> bytes:
-        return MAGIC + struct.pack(">H", self.version)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        if reader.raw(len(MAGIC)) != MAGIC:
-            raise MalformedError("The peer does not speak the memory protocol.")
-        return cls(reader.number(2))
 
 
 @dataclass(frozen=True)
@@ -76,13 +71,31 @@ class Map(Message):
 
 @dataclass(frozen=True)
 class Stream(Message):
-    """`size` raw bytes for [offset, offset + size) follow outside any frame."""
+    """`size` raw bytes for [offset, offset + size) are to come over lanes, `lane_blocks` over each, the last
+    maybe less. Lanes name the `token`, which binds them to this session."""
 
     kind = 3
-    layout = (_SPACE, _U64, _U64)
+    layout = (_SPACE, _U64, _U64, Number(4, "the blocks of a lane", 1), Raw(TOKEN_BYTES))
     space: int
     offset: int
     size: int
+    lane_blocks: int
+    token: bytes
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        found = super().read(reader)
+        if not found.size or found.size % BLOCK_BYTES or found.offset % BLOCK_BYTES:
+            raise MalformedError("A stream is a whole number of blocks, and at least one.")
+        if found.size > MAX_LANES * found.lane_blocks * BLOCK_BYTES:
+            raise MalformedError(f"A stream has at most {MAX_LANES} lanes.")
+        return found
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """(offset, bytes) in the space, lane by lane."""
+        step, end = self.lane_blocks * BLOCK_BYTES, self.offset + self.size
+        return [(at, min(step, end - at)) for at in range(self.offset, end, step)]
 
 
 @dataclass(frozen=True)
@@ -240,6 +253,17 @@ class Sequences(Message):
 
 
 @dataclass(frozen=True)
+class Lane(Message):
+    """The first word on a connection that carries one lane of a stream; its raw bytes follow at once."""
+
+    kind = 17
+    layout = (_VERSION, Raw(TOKEN_BYTES), Number(1, "the number of a lane", 0, MAX_LANES - 1))
+    version: int
+    token: bytes
+    number: int
+
+
+@dataclass(frozen=True)
 class Welcome(Message):
     """What the agent says about its machine: the prover's word, before the wire closes."""
 
@@ -329,11 +353,11 @@ class Error(Message):
 
 @dataclass(frozen=True)
 class Received(Message):
-    """The last 16 bytes of a stream: nobody has them while a part of it is still under way."""
+    """The last 16 bytes of every lane: nobody has them while a part of the lane is still under way."""
 
     kind = 137
-    layout = (Raw(TAG_BYTES),)
-    tail: bytes
+    layout = (Table(Number(1, "the number of lanes", 1, MAX_LANES), Raw(TAG_BYTES)),)
+    tails: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -353,7 +377,7 @@ class Tokens(Message):
 
 _REQUESTS = (
     Hello, Map, Stream, Fill, Ask, Chain, Stop, File, Start, Declare, Release, Bye, Dump, Freeze, Thaw,
-    Sequences,
+    Sequences, Lane,
 )  # fmt: skip
 _ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error, Received, Tokens)
 _BY_KIND: dict[int, type[Message]] = {message.kind: message for message in (*_REQUESTS, *_ANSWERS)}

@@ -22,6 +22,8 @@ BLOCK_BYTES = 256 * 1024
 MAX_KAPPA = 1 << 16
 # A piece this large stays in a core's second-level cache through all its encryptions.
 _PIECE_BYTES = 64 * 1024
+# What a keystream is added to. Made once: fresh memory in every call costs more than the keystream.
+_ZEROS = memoryview(bytes(BLOCK_BYTES))
 
 Buffer = bytes | bytearray | memoryview
 
@@ -87,16 +89,15 @@ class StreamNoise:
             raise ValueError("an offset is a multiple of 16")
         counter = (offset // CELL_BYTES).to_bytes(16, "big")
         encryptor = Cipher(algorithms.AES(self._key), modes.CTR(counter)).encryptor()
-        zeros = memoryview(bytes(min(len(target), BLOCK_BYTES)))
-        start = 0
-        while start < len(target):
-            size = min(BLOCK_BYTES, len(target) - start)
-            # update_into wants room for one more cipher block than it writes, which a view's end lacks.
-            if start + size + 15 <= len(target):
-                encryptor.update_into(zeros[:size], target[start : start + size + 15])
-            else:
-                target[start : start + size] = encryptor.update(zeros[:size])
-            start += size
+        # update_into wants room for 15 bytes more than it writes, which a view's end lacks: the last cell
+        # goes by hand.
+        end = max(0, len(target) - CELL_BYTES)
+        for start in range(0, end, BLOCK_BYTES):
+            size = min(BLOCK_BYTES, end - start)
+            size -= size % CELL_BYTES
+            encryptor.update_into(_ZEROS[:size], target[start : start + size + CELL_BYTES - 1])
+        done = end - end % CELL_BYTES
+        target[done:] = encryptor.update(_ZEROS[: len(target) - done])
 
     def read(self, offset: int, size: int) -> memoryview:
         """The same in fresh memory."""

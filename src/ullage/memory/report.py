@@ -72,6 +72,7 @@ def erasure_record(found: Erasure, rates: Calibration, claims: Iterable[Claim]) 
         "unreached": {what: str(size) for what, size in found.welcome.unreached},
         "locked": found.locked,
         "kappa": found.kappa,
+        "map_seconds": found.map_seconds,
         "fill_seconds": found.fill_seconds,
         "fill_rate": found.fill_rate,
         "fill_over_generator": found.fill_rate / rates.generator_rate,

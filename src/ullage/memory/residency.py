@@ -18,6 +18,7 @@ from ullage.memory.ballast import Ballast
 from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
 from ullage.memory.declared import BufferSource, DeclaredState, Source
+from ullage.memory.erasure import Progress
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
     MAX_CHAIN_BLOCKS,
@@ -225,7 +226,7 @@ class Challenger:
 
 def hold(
     connection: Connection, welcome: Welcome, plan: HoldPlan, calibration: Calibration,
-    declared: DeclaredState,
+    declared: DeclaredState, *, progress: Progress = lambda stage, done, total: None,
 ) -> Holding:  # fmt: skip
     """Fill the ballast, then challenge a greeted agent until a quorum is in time, an answer is wrong, or the
     rounds are used up. Raises as `Challenger.challenge`."""
@@ -233,7 +234,8 @@ def hold(
     chains: list[Visit] = []
     segments: tuple[Segment, ...] = ()
     challenger.fit_ballast()  # the whole of it; what changes until the chains is little and soon done
-    for _ in range(plan.rounds):
+    for number in range(plan.rounds):
+        progress("chains", number, plan.rounds)
         # Before the first word about the chain: afterwards a prover would fetch what is missing meanwhile.
         time.sleep(random.SystemRandom().expovariate(1 / plan.pause) if plan.pause else 0)
         challenger.fit_ballast()

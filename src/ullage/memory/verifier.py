@@ -13,7 +13,7 @@ from ullage.memory.cache_check import Recompute
 from ullage.memory.calibration import Calibration
 from ullage.memory.claims import erasure_claims, holding_claims
 from ullage.memory.declared import DeclaredState
-from ullage.memory.erasure import Erasure, Plan, erase, greet
+from ullage.memory.erasure import Erasure, Plan, Progress, erase, greet
 from ullage.memory.messages import Bye, Declare, Segments
 from ullage.memory.residency import Holding, HoldPlan, hold
 from ullage.memory.snapshot import Finding, snapshot
@@ -48,6 +48,7 @@ def run_hold(
     *,
     inputs: dict[str, str],
     dump: bool,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Held:
     """Fill the ballast, then challenge the map. `dump` takes a snapshot as well. Raises as `hold`."""
     began = time.time_ns()
@@ -55,7 +56,9 @@ def run_hold(
     with Connection.open(*address_of(agent)) as connection:
         welcome = greet(connection)
         state = DeclaredState(declared.folder, model, declared.recompute)
-        found = hold(connection, welcome, plan, calibration, state)
+        found = hold(connection, welcome, plan, calibration, state, progress=progress)
+        if dump:
+            progress("comparing a dump", 0, 0)
         findings = _snapshot(connection, state) if dump else []
         with suppress(UllageError):
             connection.send(Bye())
@@ -79,12 +82,18 @@ def _snapshot(connection: Connection, state: DeclaredState) -> list[Finding]:
 
 
 def run_erasure(
-    agent: str, plan: Plan, calibration: Calibration, machine_bytes: int | None, inputs: dict[str, str]
+    agent: str,
+    plan: Plan,
+    calibration: Calibration,
+    machine_bytes: int | None,
+    inputs: dict[str, str],
+    *,
+    progress: Progress = lambda stage, done, total: None,
 ) -> tuple[Erasure, tuple[Claim, ...]]:
     """One erasure through a connection of its own. Raises as `erase`."""
     began = time.time_ns()
     with Connection.open(*address_of(agent)) as connection:
-        found = erase(connection, greet(connection), plan, calibration)
+        found = erase(connection, greet(connection), plan, calibration, progress=progress)
         with suppress(UllageError):
             connection.send(Bye())
     window = Window(start=str(began), end=str(time.time_ns()))

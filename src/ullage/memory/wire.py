@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from types import TracebackType
 from typing import Self, TypeVar
@@ -72,12 +73,16 @@ class Connection:
         """Raises FaultError when the peer is gone or takes longer."""
         self.send_run(memoryview(encode(message)), timeout)
 
+    def beside(self) -> Self:
+        """Another connection to the same peer. Raises UsageError as `open`."""
+        return type(self).open(*self._socket.getpeername()[:2])
+
     def send_run(self, data: memoryview, timeout: float = FRAME_SECONDS) -> None:
-        """Raw bytes, outside any frame."""
+        """Raw bytes, outside any frame; `timeout` is for a peer that takes nothing."""
         try:
-            self._socket.settimeout(timeout)
+            self._wait_in_kernel(socket.SO_SNDTIMEO, timeout)
             self._socket.sendall(data)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:
             raise LateError(f"The peer took nothing for {timeout:.3g} seconds.") from error
         except OSError as error:
             raise FaultError(f"The connection broke: {error.strerror or error}.") from error
@@ -109,8 +114,18 @@ class Connection:
 
     def receive_run(self, target: memoryview, timeout: float = FRAME_SECONDS) -> None:
         """Fill `target` with raw bytes; `timeout` is for each piece of 4 MiB."""
-        for start in range(0, len(target), _RUN_BYTES):
-            self._into(target[start : start + _RUN_BYTES], time.monotonic() + timeout)
+        try:
+            self._wait_in_kernel(socket.SO_RCVTIMEO, timeout)
+            for start in range(0, len(target), _RUN_BYTES):
+                piece = target[start : start + _RUN_BYTES]
+                got = self._socket.recv_into(piece, 0, socket.MSG_WAITALL)
+                if got < len(piece):  # late, cut off, or a signal came
+                    self._into(piece[got:], time.monotonic() + timeout)
+                    self._wait_in_kernel(socket.SO_RCVTIMEO, timeout)
+        except BlockingIOError as error:
+            raise LateError("The answer did not come within its deadline.") from error
+        except OSError as error:
+            raise FaultError(f"The connection broke: {error.strerror or error}.") from error
 
     def is_quiet(self) -> bool:
         """Whether nothing unasked has come. A peer that floods or answers twice is not."""
@@ -121,6 +136,15 @@ class Connection:
             return True
         except OSError:
             return False
+
+    def _wait_in_kernel(self, which: int, timeout: float) -> None:
+        """Let one call move a whole run: with a timeout of Python's own, each piece that fits into the
+        kernel's buffer costs a wait for the interpreter, which other threads of a server hold."""
+        seconds = max(timeout, 1e-3)
+        self._socket.settimeout(None)
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, which, struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+        )
 
     def _exactly(self, size: int, deadline: float) -> bytes:
         data = bytearray(size)

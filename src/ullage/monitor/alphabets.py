@@ -58,5 +58,6 @@ HEX: Final = Alphabet("hex", _DIGITS + "abcdefABCDEF")
 GRAPH: Final = Alphabet("ascii85", _GRAPH)  # ascii85, z85, base91: all that is not blank
 ASCII85_BITS: Final = math.log2(85)
 
-CLASS_NAMES: Final = (*dict.fromkeys(one.name for one in NARROWING), GRAPH.name, "split")
+GROUPS: Final = "base85-groups"  # runs of all signs that are whole groups of five letters of base85
+CLASS_NAMES: Final = (*dict.fromkeys(one.name for one in NARROWING), GRAPH.name, GROUPS, "split")
 LENGTH_EDGES: Final = (8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 96, 160, 320)

@@ -16,6 +16,7 @@ _BASE58_VALUES: Final = {sign: value for value, sign in enumerate(_BASE58)}
 _MOST_BASE58: Final = 1024  # its arithmetic grows with the square
 _Z85: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _B85: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+AROUND: Final = b"'\"`,;()[]<>"  # what may stand around a payload of all signs and is no part of it
 _Z85_TO_B85: Final = bytes.maketrans(_Z85, _B85)
 
 
@@ -100,6 +101,16 @@ _GRAPH: Final[tuple[tuple[str, Decoder], ...]] = (
     ("z85", from_z85),
 )
 _FIRST: Final = {"hex": "hex", "base32": "base32", "base58": "base58", "ascii85": "ascii85"}
+
+
+def in_groups(run: bytes) -> bool:
+    """Whether a run is whole groups of five letters in an alphabet of base85, each group below 2^32.
+
+    Quotes, brackets and commas around it may be left out. Four bytes of payload make five letters, so all
+    payloads of whole words are so; one in five of other runs has the length, and fewer have the letters.
+    """
+    bodies = {run, run.strip(AROUND)}
+    return any(len(body) % 5 == 0 and any(decode(body) for _, decode in _GRAPH) for body in bodies if body)
 
 
 def decodings(run: bytes, alphabet: str) -> Iterator[tuple[str, bytes]]:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
+import string
 from collections import Counter
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from ullage.monitor.natural import UNITS_PER_BIT, cumulative_costs
+from ullage.monitor.natural import total_bits
 
+_ALPHANUMERIC: Final = (string.ascii_letters + string.digits).encode()
 _SHARE_OF_DISTINCT: Final = 0.5
 _SHARE_OF_STEPS: Final = 0.45
 _KEYBOARD: Final = (
     "`1234567890-= qwertyuiop[]\\ asdfghjkl;' zxcvbnm,./ ~!@#$%^&*()_+ QWERTYUIOP{}| ASDFGHJKL:\" ZXCVBNM<>?"
 )
 _KEYS: Final = frozenset(pair for row in _KEYBOARD.split() for pair in pairwise(row.encode()))
+# To a neighbour in the alphabet or on the keyboard, or to the same letter in the other case.
+_STEPS: Final = _KEYS | frozenset(
+    (before, after)
+    for before in range(256)
+    for after in {max(before - 1, 0), before, min(before + 1, 255), before ^ 32}
+)
 _SEPARATORS: Final = re.compile(rb"[-_+/]+")
 _LEAST_GROUP: Final = 4
 _BITS_OF_ONE_CASE: Final = math.log2(36)
@@ -36,15 +45,10 @@ def looks_drawn(run: bytes, symbols: int) -> bool:
     expected = symbols * (1 - (1 - 1 / symbols) ** len(sample))
     if len(set(sample)) < _SHARE_OF_DISTINCT * expected:
         return False
-    steps = sum(_is_step(*pair) for pair in pairwise(sample))
+    steps = sum(map(_STEPS.__contains__, pairwise(sample)))
     if steps > _SHARE_OF_STEPS * len(sample):
         return False
     return not _is_periodic(sample)
-
-
-def _is_step(before: int, after: int) -> bool:
-    """To a neighbour in the alphabet or on the keyboard, or to the same letter in the other case."""
-    return -1 <= after - before <= 1 or before ^ after == 32 or (before, after) in _KEYS
 
 
 def is_written(run: bytes) -> bool:
@@ -71,8 +75,7 @@ def _is_drawn_within(letters: bytes) -> bool:
 
     A key that is cut into uneven groups is; words and numbers that make up names are not.
     """
-    cost = float(cumulative_costs(np.frombuffer(letters, np.uint8))[-1]) / UNITS_PER_BIT
-    evidence = cost - _BITS_OF_ONE_CASE * len(letters)
+    evidence = total_bits(np.frombuffer(letters, np.uint8)) - _BITS_OF_ONE_CASE * len(letters)
     return evidence >= _EVIDENCE and looks_drawn(letters, 36)
 
 
@@ -81,24 +84,24 @@ def is_list(run: bytes) -> bool:
 
     Each of 85 signs is expected n/85 times; one in eight and six at least is once in 1,000 runs of 50.
     """
-    counts = Counter(byte for byte in run[:4096] if not chr(byte).isalnum())
+    counts = Counter(run[:4096].translate(None, _ALPHANUMERIC))
     return bool(counts) and max(counts.values()) >= max(6, len(run[:4096]) / 8)
 
 
-def mixes_letters(run: bytes) -> bool:
-    """Whether a run of all signs has as many letters and digits as base85 has.
+def mixes_letters(run: bytes, least: float = 0.5) -> bool:
+    """Whether a share of `least` or more of a run of all signs are letters and digits, as in base85.
 
     They are 57 to 62 of its 85 signs, so a share below a half is rare in base85 and usual in patterns and
-    formulas. Both cases have to occur.
+    formulas. Both cases have to occur. Of 20 letters of ascii85 4 % have less than a half, 1 % less than 0.4.
     """
-    letters = sum(chr(byte).isalnum() for byte in run)
-    return 2 * letters >= len(run) and run.lower() != run and run.upper() != run
+    letters = len(run) - len(run.translate(None, _ALPHANUMERIC))
+    return letters >= least * len(run) and run.lower() != run and run.upper() != run
 
 
 def _is_periodic(sample: bytes) -> bool:
     """Whether most symbols equal the one a short period before."""
     for period in range(1, min(9, len(sample) // 3)):
-        same = sum(one == other for one, other in zip(sample, sample[period:], strict=False))
+        same = sum(map(operator.eq, sample, sample[period:]))
         if same > 0.6 * (len(sample) - period):
             return True
     return False

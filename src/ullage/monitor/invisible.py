@@ -21,6 +21,9 @@ _SELECTORS = re.compile(rb"\xef\xb8[\x80-\x8f]|\xf3\xa0[\x84-\x87][\x80-\xbf]") 
 _JOINERS = (b"\xe2\x80\x8c", b"\xe2\x80\x8d")  # ordinary between letters of some scripts, and in emoji
 _MIXED = re.compile(r"[A-Za-z\u0370-\u052f\uff21-\uff5a]{2,}")
 _OTHER_SCRIPT = re.compile(rb"[\xcd-\xd4][\x80-\xbf]|\xef\xbc[\xa1-\xba]|\xef\xbd[\x81-\x9a]")
+_LEADS: Final = bytes((*range(0xCD, 0xD5), 0xEF))
+_IS_LEAD: Final = bytes(byte in _LEADS for byte in range(256))
+_NO_LEAD: Final = bytes(byte for byte in range(256) if byte not in _LEADS)
 _REPLACEABLE: Final = frozenset("acehijopsxyABCEHIJKMNOPSTXYZ")
 
 
@@ -32,7 +35,7 @@ def find_invisible(data: bytes) -> Iterator[Stretch]:
         yield from _tags(data)
     if b"\xef\xb8" in data or b"\xf3\xa0" in data:
         yield from _selectors(data)
-    if _OTHER_SCRIPT.search(data):
+    if data.translate(None, _NO_LEAD):
         yield from _homoglyphs(data)
 
 
@@ -112,14 +115,19 @@ def _selector_value(sign: bytes) -> int:
 
 def _homoglyphs(data: bytes) -> Iterator[Stretch]:
     """Words that mix Latin letters with look-alikes: one bit for each letter that has one."""
-    for line in re.finditer(rb"[^\n]+", data):
-        if not _OTHER_SCRIPT.search(line.group()):
+    leads = data.translate(_IS_LEAD)
+    end = 0
+    while (lead := leads.find(1, end)) >= 0:
+        start = data.rfind(b"\n", end, lead) + 1 or end
+        end = data.find(b"\n", lead)
+        end = len(data) if end < 0 else end
+        if not _OTHER_SCRIPT.search(data, lead, end):
             continue
-        text = line.group()[:65536].decode("utf-8", "replace")
+        text = data[start : min(end, start + 65536)].decode("utf-8", "replace")
         bits, foreign = _letter_bits(text)
         if foreign >= _LEAST:
             packed = bytes(int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8))
-            yield Stretch("homoglyphs", line.start(), line.end(), packed)
+            yield Stretch("homoglyphs", start, end, packed)
 
 
 def _letter_bits(text: str) -> tuple[str, int]:

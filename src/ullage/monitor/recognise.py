@@ -42,15 +42,15 @@ _MAGIC: Final = (
     (b"age-encryption.org/", "age"),
     (b"Salted__", "openssl-encrypted"),
 )
+_BEGINNINGS: Final = tuple(magic for magic, _ in _MAGIC)
 _LEAST_NUMBERS: Final = 8
 _NORMAL: Final = (1e-6, 1e3)  # weights, activations and gradients lie here
 
 
 def recognise(payload: bytes) -> str:
     """A word for the payload's kind; RANDOM if it looks like nothing."""
-    for magic, name in _MAGIC:
-        if payload.startswith(magic):
-            return name
+    if payload.startswith(_BEGINNINGS):
+        return next(name for magic, name in _MAGIC if payload.startswith(magic))
     if is_text(payload):
         return TEXT
     if _is_der(payload):

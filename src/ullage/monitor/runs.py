@@ -49,10 +49,20 @@ class Scored:
 
 def find_runs(mask: NDArray[np.bool_], least: int) -> tuple[Offsets, Offsets]:
     """Starts and ends of the maximal stretches of True that have `least` or more."""
-    edges = np.flatnonzero(np.diff(mask.view(np.int8), prepend=0, append=0))
+    if not len(mask):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    edges = (mask[1:] != mask[:-1]).nonzero()[0] + 1
+    at_start, at_end = bool(mask[0]), bool(mask[-1])
+    if at_start or at_end:
+        edges = np.concatenate([[0] * at_start, edges, [len(mask)] * at_end]).astype(np.int64)
     starts, ends = edges[0::2], edges[1::2]
     kept = ends - starts >= least
     return starts[kept], ends[kept]
+
+
+def members(data: Bytes, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which bytes belong to a set, given as 256 flags. A table of bytes is quicker than an index here."""
+    return np.frombuffer(data.tobytes().translate(mask.tobytes()), np.bool_)
 
 
 def _costs(total: NDArray[np.int32], starts: Offsets, ends: Offsets) -> NDArray[np.float64]:
@@ -62,6 +72,8 @@ def _costs(total: NDArray[np.int32], starts: Offsets, ends: Offsets) -> NDArray[
 _NARROW_MASKS: Final = np.zeros((256,), np.uint16)
 for _place, _alphabet in enumerate(NARROWING):
     _NARROW_MASKS[_alphabet.mask()] |= 1 << _place
+_NARROW_LOW: Final = (_NARROW_MASKS & 255).astype(np.uint8).tobytes()
+_NARROW_HIGH: Final = (_NARROW_MASKS >> 8).astype(np.uint8).tobytes()
 _BITS: Final = np.array([one.bits for one in NARROWING])
 _GRAPH_MASK: Final = GRAPH.mask()
 _HEX_MASK: Final = HEX.mask()
@@ -73,12 +85,18 @@ def _attributed(data: Bytes, total: NDArray[np.int32], starts: Offsets, ends: Of
     if not len(starts):
         empty = np.empty(0, np.float64)
         return Scored(starts, ends, starts, empty, empty)
-    flags = _NARROW_MASKS[data]
+    text = data.tobytes()
+    flags = np.empty(len(data), "<u2")
+    halves = flags.view(np.uint8)
+    halves[0::2] = np.frombuffer(text.translate(_NARROW_LOW), np.uint8)
+    halves[1::2] = np.frombuffer(text.translate(_NARROW_HIGH), np.uint8)
     # reduceat wants starts alone: pairs (start, end) with the gaps thrown away.
-    pairs = np.stack([starts, np.minimum(ends, len(data) - 1)], axis=1).reshape(-1)
+    pairs = np.empty(2 * len(starts), np.intp)
+    pairs[0::2], pairs[1::2] = starts, ends
+    at_end = int(ends[-1]) == len(data)
+    pairs[-1] -= at_end
     common = np.bitwise_and.reduceat(flags, pairs)[0::2]
-    at_end = ends == len(data)
-    if at_end.any():  # its end was clipped by one byte
+    if at_end:  # its end was clipped by one byte
         common[-1] &= flags[-1]
     lowest = common.astype(np.int64) & -common.astype(np.int64)
     which = np.where(lowest > 0, np.log2(np.maximum(lowest, 1)).astype(np.int64), -1)
@@ -89,19 +107,19 @@ def _attributed(data: Bytes, total: NDArray[np.int32], starts: Offsets, ends: Of
 
 def word_runs(data: Bytes, total: NDArray[np.int32]) -> Scored:
     """Runs of letters, digits and `+ / - _`: hex, base32, base58, base62, base64 and their kin."""
-    starts, ends = find_runs(_WORD_MASK[data], _LEAST)
+    starts, ends = find_runs(members(data, _WORD_MASK), _LEAST)
     return _attributed(data, total, starts, ends)
 
 
 def hex_runs(data: Bytes, total: NDArray[np.int32]) -> Scored:
     """Runs of hexadecimal digits wherever they stand, inside longer words too."""
-    starts, ends = find_runs(_HEX_MASK[data], 12)
+    starts, ends = find_runs(members(data, _HEX_MASK), 12)
     return _attributed(data, total, starts, ends)
 
 
 def graph_runs(data: Bytes, total: NDArray[np.int32]) -> Scored:
     """Runs of anything that is not blank, as ascii85 and z85 are written."""
-    starts, ends = find_runs(_GRAPH_MASK[data], 14)
+    starts, ends = find_runs(members(data, _GRAPH_MASK), 14)
     bits = np.full(len(starts), ASCII85_BITS)
     which = np.full(len(starts), -1, np.int64)
     return Scored(starts, ends, which, bits, _costs(total, starts, ends) - bits * (ends - starts))

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from ullage.monitor import recognise
-from ullage.monitor.decoders import decodings
+from ullage.monitor.alphabets import GRAPH, GROUPS
+from ullage.monitor.decoders import AROUND, decodings, in_groups
 from ullage.monitor.drawn import is_list, is_written, looks_drawn, mixes_letters
 from ullage.monitor.escapes import find_escaped
 from ullage.monitor.finding import READ, Finding, Report, unexplained_bits
@@ -27,6 +28,8 @@ from ullage.monitor.thresholds import Thresholds, fitted
 _SYMBOLS: Final = {"hex": 16, "decimal": 10, "base32": 32, "lower": 26, "upper": 26, "ascii85": 85}
 _MOST_PARTS: Final = 256
 _SHARE_OF_WORDS: Final = 0.7
+_SHARE_IN_GROUPS: Final = 0.4
+_MOST_GROUPED: Final = 320  # letters
 _ENOUGH: Final = 4096  # letters, whole groups in every alphabet but base85
 _LEAST_SIGNS: Final = 8  # different ones in a text that says something
 _LEAST_TEXT: Final = 8  # bytes of decoded text that make a decoding believable
@@ -163,9 +166,7 @@ def _candidates(data: bytes, thresholds: Thresholds) -> Iterator[Layer]:
         bits = 8 * len(marked.payload)
         yield Layer(marked.encoding, marked.start, marked.end, bits, marked.payload, marked.kind)
     chosen = _chosen(data, passing(words, thresholds), passing(digits, thresholds))
-    wide = _drawn(data, passing(graph_runs(array, total), thresholds, "ascii85"))
-    wide = [run for run in wide if mixes_letters(data[run.start : run.end])]
-    wide = [run for run in wide if not is_list(data[run.start : run.end])]
+    wide = _wide(data, passing(graph_runs(array, total), thresholds, GROUPS), thresholds)
     yield from _of_runs(data, _not_words(wide, chosen))
     yield from _of_runs(data, chosen)
     for turned in find_shifted(data, array, total):
@@ -185,6 +186,27 @@ def _chosen(data: bytes, words: list[Run], digits: list[Run]) -> list[Run]:
         else:
             kept.append(run)
     return kept
+
+
+def _wide(data: bytes, runs: list[Run], thresholds: Thresholds) -> list[Run]:
+    """Runs of all signs that are no pattern or list: with much evidence, or whole groups of base85."""
+    kept: list[Run] = []
+    for run in runs:
+        letters = data[run.start : run.end]
+        is_clear = run.evidence >= thresholds.limit(GRAPH.name, run.length) and mixes_letters(letters)
+        if (is_clear or _is_grouped(letters)) and not is_list(letters):
+            kept.append(run)
+    return _drawn(data, kept)
+
+
+def _is_grouped(letters: bytes) -> bool:
+    is_short = len(letters) <= _MOST_GROUPED  # longer ones have the evidence without
+    return (
+        is_short
+        and mixes_letters(letters, _SHARE_IN_GROUPS)
+        and not is_written(letters)
+        and in_groups(letters)
+    )
 
 
 def _not_words(wide: list[Run], words: list[Run]) -> list[Run]:
@@ -230,7 +252,7 @@ def decode(letters: bytes, alphabet: str) -> tuple[str, bytes | None]:
         return alphabet, None
     options = list(decodings(letters, alphabet))
     if alphabet == "ascii85":
-        options += decodings(letters.strip(b"'\"`,;()[]<>"), alphabet)
+        options += decodings(letters.strip(AROUND), alphabet)
     for encoding, payload in options:
         kind = recognise.recognise(payload)
         if kind != recognise.RANDOM and (kind not in READ or len(payload) >= _LEAST_TEXT):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ullage.monitor.escapes import Stretch
-from ullage.monitor.natural import UNITS_PER_BIT, Bytes, bits_per_byte, cumulative_costs
+from ullage.monitor.natural import UNITS_PER_BIT, Bytes, bits_per_byte, total_bits
 from ullage.monitor.runs import find_runs
 
 BLOCK: Final = 64
@@ -24,6 +24,7 @@ _LETTERS: Final = np.zeros(256, np.bool_)
 _LETTERS[list(string.ascii_letters.encode())] = True
 _PROSE: Final = _LETTERS.copy()
 _PROSE[list(b" \n,.'")] = True
+_PROSE_TABLE: Final = _PROSE.tobytes()
 
 
 # Logarithms of the shares of a-z in English, natural, rounded: any usual table finds the same rotation.
@@ -54,35 +55,39 @@ def find_shifted(data: bytes, array: Bytes, total: NDArray[np.int32]) -> Iterato
     count = len(array) // BLOCK
     if not count:
         if len(array) >= BLOCK // 2:
-            yield from _turned(data, 0, len(array))
+            yield from _turned(data, array, 0, len(array))
         return
     edges = np.arange(count + 1) * BLOCK
     cost = np.diff(total[edges]) / (UNITS_PER_BIT * BLOCK)
-    prose = _PROSE[array[: count * BLOCK]].reshape(count, BLOCK).mean(axis=1)
-    strange = (cost > _STRANGE) & (prose > 0.85)
+    prose = np.frombuffer(data[: count * BLOCK].translate(_PROSE_TABLE), np.uint8).reshape(count, BLOCK)
+    strange = (cost > _STRANGE) & (prose.sum(axis=1, dtype=np.int64) > 0.85 * BLOCK)
     starts, ends = find_runs(strange, 1)
     for first, last in zip(starts[:_MOST_SEGMENTS], ends[:_MOST_SEGMENTS], strict=True):
         begin, end = max(0, int(first) * BLOCK - BLOCK // 2), min(len(data), int(last) * BLOCK + BLOCK // 2)
-        yield from _turned(data, begin, end)
+        yield from _turned(data, array, begin, end)
 
 
-def _likeliest_rotation(sample: bytes) -> str:
-    """The rotation whose undoing gives letters their usual frequencies."""
-    counts = np.bincount(np.frombuffer(sample.lower(), np.uint8), minlength=256)[97:123]
-    return f"rot{26 - 1 - int(np.argmax(_ROLLED @ counts))}"
+def _likely_turns(counts: NDArray[np.int64]) -> list[str]:
+    """The rotation whose undoing gives letters their usual frequencies, and the mirror, where they come
+    nearer to those than the letters as they stand; `counts` of a to z.
+    """
+    as_it_stands = float(_FREQUENCIES @ counts)
+    rotations = _ROLLED @ counts
+    best = int(np.argmax(rotations))
+    turns = [f"rot{25 - best}"] if rotations[best] > as_it_stands else []
+    return [*turns, "atbash"] if _FREQUENCIES[::-1] @ counts > as_it_stands else turns
 
 
-def _turned(data: bytes, begin: int, end: int) -> Iterator[Stretch]:
-    sample = data[begin:end][:_SAMPLE]
-    letters = int(_LETTERS[np.frombuffer(sample, np.uint8)].sum())
-    blanks = sample.count(b" ")
-    if letters < 0.6 * len(sample) or not 0.05 * len(sample) < blanks < 0.4 * len(sample):
+def _turned(data: bytes, array: Bytes, begin: int, end: int) -> Iterator[Stretch]:
+    part = array[begin:end][:_SAMPLE]
+    counts = np.bincount(part, minlength=256)
+    letters = counts[97:123] + counts[65:91]
+    if letters.sum() < 0.6 * len(part) or not 0.05 * len(part) < counts[32] < 0.4 * len(part):
         return
-    own = bits_per_byte(sample)
-    backwards = np.frombuffer(sample, np.uint8)
-    costs = {"reversed": float(cumulative_costs(backwards, backwards=True)[-1]) / UNITS_PER_BIT / len(sample)}
-    for turn in (_likeliest_rotation(sample), "atbash"):
-        costs[turn] = bits_per_byte(sample.translate(_TURNS[turn]))
+    own = total_bits(part) / len(part)
+    costs = {"reversed": total_bits(part, backwards=True) / len(part)}
+    for turn in _likely_turns(letters):
+        costs[turn] = bits_per_byte(part.tobytes().translate(_TURNS[turn]))
     name = min(costs, key=costs.__getitem__)
     if costs[name] > _READABLE or own - costs[name] < _GAIN:
         return

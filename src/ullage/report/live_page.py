@@ -29,6 +29,8 @@ SHOWN = (
     ("noncanonical_outputs_total", "outputs not canonical"),
 )
 """Figures in the order of the page; each rises in steps, as the tap quantises it."""
+LEFT, BUDGET = "covert_left_bits", "covert_budget_bits"
+"""What today's answers may still carry in secret, and the declared budget, where there is one."""
 _ALARM = "alarm_"
 STANDING = (
     ("token.mismatch_rate", "mismatches"),
@@ -66,6 +68,8 @@ class Glance:
             "ready": self.ready,
             "reason": self.reason,
             "figures": {name: self.figures.get(name) for name, _ in SHOWN},
+            "left": self.figures.get(LEFT),
+            "budget": self.figures.get(BUDGET),
             "alarms": self.alarms,
             "claims": claims,
         }

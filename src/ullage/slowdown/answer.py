@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ullage.slowdown.central_claim import ClaimRow, examine_claim
@@ -40,6 +40,7 @@ def answer(
     ranges: dict[str, Range] | None = None,
     samples: int = 2_000,
     seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Answer:
     """Evaluate one scenario, or all built-in ones (then in detail: all bars together)."""
     used = ranges or RANGES
@@ -49,11 +50,22 @@ def answer(
     typical = dark_shares[0] if len(dark_shares) == 1 else TYPICAL_DARK_SHARE
     detailed = shown.with_dark_share(typical)
     few = draw(_SENSITIVITY_SAMPLES, seed, used)
+    grid: list[Evaluation] = []
+    for number, one in enumerate(chosen):
+        progress("evaluating scenarios", number, len(chosen))
+        grid += evaluate_grid((one,), parameters, dark_shares)
+    progress("every strategy", 0, 0)
+    detail = evaluate(detailed, parameters)
+    progress("what moves it", 0, 0)
+    bars = tornado(detailed.constraints, _SENSITIVITY_SAMPLES, seed, used)
+    progress("what each would have to reach", 0, 0)
+    reach = targets(detailed.constraints, few)
+    progress("the claim that any one bar is enough", 0, 0)
     return Answer(
-        grid=evaluate_grid(chosen, parameters, dark_shares),
-        detail=evaluate(detailed, parameters),
-        tornado=tornado(detailed.constraints, _SENSITIVITY_SAMPLES, seed, used),
-        targets=targets(detailed.constraints, few),
+        grid=tuple(grid),
+        detail=detail,
+        tornado=bars,
+        targets=reach,
         claim=examine_claim(parameters) if scenario is None else (),
         theft=theft_table(detailed.constraints if scenario else ALL_BARS),
         ranges=dict(used),

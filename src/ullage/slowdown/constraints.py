@@ -118,6 +118,32 @@ RELAXATIONS: dict[str, tuple[str, dict[str, float | bool]]] = {
 """Each lever: its name in sentences and the fields that switch it off."""
 
 
+UNCONSTRAINED: dict[str, float] = {
+    "egress": INFINIBAND,
+    "ingress": INFINIBAND,
+    "covert_fraction": 1.0,
+    "residual": math.inf,
+    "accounted_time": 0.0,
+    "accounted_operations": 0.0,
+    "resident_memory": 0.0,
+    "wipe_period": math.inf,
+    "wipe_cycle": 0.0,
+    "erased": 0.0,
+    "update_interval": 0.0,
+    "accomplice_share": 1.0,
+    "response_days": UNDETECTED,
+    "diversion": 1.0,
+}
+"""What each constraint is while nobody has looked. Not the defaults: those of `erased`, `residual` and
+`diversion` are their tightest values, since where a scenario is silent nothing survives, leaks or strays."""
+
+
+def unconstrain(constraints: Constraints, field: str) -> Constraints:
+    """The constraints with one field as if nobody had looked. Both directions of a link go together."""
+    both = ("egress", "ingress") if field == "egress" else (field,)
+    return replace(constraints, **{name: UNCONSTRAINED[name] for name in both})  # type: ignore[arg-type]
+
+
 def relax(constraints: Constraints, lever: str) -> Constraints:
     """The constraints with one of `RELAXATIONS` released."""
     return replace(constraints, **RELAXATIONS[lever][1])  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ with limited capacity, and queues.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,8 +103,8 @@ class Outcome:
         return float(np.mean(self.noticed != _NEVER)) if self.noticed.size else 0.0
 
 
-def simulate(plan: Plan) -> Outcome:
-    """Run the plan once. Racks 0 .. cheats-1 cheat until an inspection confirms it."""
+def simulate(plan: Plan, progress: Callable[[int, int], None] = lambda done, total: None) -> Outcome:
+    """Run the plan once. Racks 0 .. cheats-1 cheat until an inspection confirms it. `progress` takes days."""
     random = np.random.default_rng(plan.seed)
     cheats, audit = plan.cheats, plan.audit
     noticed = np.full(cheats, _NEVER, np.int32)
@@ -115,6 +116,7 @@ def simulate(plan: Plan) -> Outcome:
     answers: dict[int, NDArray[np.intp]] = {}
     false_alarms = alarms = inspections = longest = 0
     for day in range(1, plan.days + 1):
+        progress(day - 1, plan.days)
         if (answered := answers.pop(day, None)) is not None:
             guilty = answered[cheating[answered]]
             confirmed[guilty] = day
@@ -183,7 +185,10 @@ DEVIATING_SHARES = (1.0, 0.1, 0.01, 0.001, 1e-4)
 
 
 def cost_table(
-    plan: Plan, confidence: float = 0.99, false_alarms_a_month: float = 1.0
+    plan: Plan,
+    confidence: float = 0.99,
+    false_alarms_a_month: float = 1.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[CostRow, ...]:
     """The least audit that notices a cheating rack within a week, for rarer and rarer deviations.
 
@@ -191,7 +196,8 @@ def cost_table(
     """
     limit = false_alarms_a_month / (plan.racks * _MONTH)
     rows = []
-    for share in DEVIATING_SHARES:
+    for number, share in enumerate(DEVIATING_SHARES):
+        progress(number, len(DEVIATING_SHARES))
         found = cheapest_audit(plan.audit, share, _WEEK, confidence, limit)
         if found is None:
             rows.append(CostRow(share, None, 0, math.inf, math.inf))

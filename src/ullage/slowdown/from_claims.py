@@ -1,8 +1,8 @@
 """Constraints from claims: which claim sets which field, and what a missing one means.
 
 A claim that is `not-covered` (or too trusting for its reader) leaves its field unconstrained, and says
-so. Claims of different models, or of another model than the scenario's, are refused: their figures
-do not belong to one machine.
+so. Refused are claims of different models, or of another model than the scenario's (their figures do
+not belong to one machine), and values that cannot be. A figure that may err to the other side limits nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ from dataclasses import replace
 
 from ullage.claims import Bound, Claim, Evidence, Reading, Trust
 from ullage.errors import UsageError
-from ullage.slowdown.constraints import Constraints, Note, Scenario, check
+from ullage.slowdown.constraints import Constraints, Note, Scenario, check, first_fault, unconstrain
 
 _DAY = 86_400.0
 _Setter = Callable[[Constraints, float], Constraints]
 
 
-def _share(field: str) -> _Setter:
+def _set(field: str) -> _Setter:
     def apply(constraints: Constraints, value: float) -> Constraints:
-        return replace(constraints, **{field: min(1.0, max(0.0, value))})  # type: ignore[arg-type]
+        return replace(constraints, **{field: value})  # type: ignore[arg-type]
 
     return apply
 
 
+def _covert(constraints: Constraints, value: float) -> Constraints:
+    return replace(constraints, covert_fraction=min(1.0, value))
+
+
 def _add_unexplained(constraints: Constraints, value: float) -> Constraints:
-    return replace(constraints, covert_fraction=min(1.0, constraints.covert_fraction + max(0.0, value)))
+    return replace(constraints, covert_fraction=min(1.0, constraints.covert_fraction + value))
 
 
 def _total(constraints: Constraints, value: float) -> Constraints:
@@ -34,15 +38,15 @@ def _total(constraints: Constraints, value: float) -> Constraints:
 
 
 _SETTERS: tuple[tuple[tuple[str, ...], str, _Setter], ...] = (
-    (("wire.egress_rate",), "egress", lambda c, v: replace(c, egress=max(0.0, v), ingress=max(0.0, v))),
-    (("token.covert_fraction_text", "token.covert_fraction"), "covert_fraction", _share("covert_fraction")),
+    (("wire.egress_rate",), "egress", lambda c, v: replace(c, egress=v, ingress=v)),
+    (("token.covert_fraction_text", "token.covert_fraction"), "covert_fraction", _covert),
     (("wire.unexplained_fraction",), "covert_fraction", _add_unexplained),
     (("total.covert_bits_per_day",), "covert_fraction", _total),
-    (("compute.accounted_fraction",), "accounted_time", _share("accounted_time")),
-    (("compute.accounted_flop",), "accounted_operations", _share("accounted_operations")),
-    (("memory.resident_fraction",), "resident_memory", _share("resident_memory")),
-    (("memory.erased_fraction",), "erased", _share("erased")),
-    (("memory.wipe_cycle",), "wipe_cycle", lambda c, v: replace(c, wipe_cycle=max(0.0, v))),
+    (("compute.accounted_fraction",), "accounted_time", _set("accounted_time")),
+    (("compute.accounted_flop",), "accounted_operations", _set("accounted_operations")),
+    (("memory.resident_fraction",), "resident_memory", _set("resident_memory")),
+    (("memory.erased_fraction",), "erased", _set("erased")),
+    (("memory.wipe_cycle",), "wipe_cycle", _set("wipe_cycle")),
 )
 """Names in order of preference, the field they set, and how. Upper bounds of leaks add up."""
 
@@ -52,10 +56,13 @@ def apply_claims(
 ) -> Scenario:
     """The scenario with what the claims say about its machine.
 
-    `model` is the digest that the scenario names, if any. Raises UsageError for claims of another model.
+    `model` is the digest that the scenario names, if any. Raises UsageError, with the number of the claim in
+    its file, for claims of another model or with a value that cannot be.
     """
-    given = [claim.read_as(reading) for claim in claims]
-    _refuse_other_models(given, model)
+    read = [claim.read_as(reading) for claim in claims]
+    numbers = {id(claim): number for number, claim in enumerate(read, 1)}
+    _refuse_other_models(read, model)
+    given = [claim for claim in read if not claim.subject.startswith("fleet of ")]  # we count by the rack
     constraints, notes, warnings = scenario.constraints, dict(scenario.notes), list(scenario.warnings)
     warnings += [sentence for claim in given for sentence in _other_way(claim)]
     behind: dict[str, list[Note]] = {}  # of each field that claims set, the parts that stand now
@@ -64,22 +71,49 @@ def apply_claims(
         if claim is None:
             continue
         if claim.value is None:
-            constraints = _unconstrain(constraints, field)
-            warnings.append(f"{claim.name} is not covered: {field} is taken as unconstrained")
+            constraints = unconstrain(constraints, field)
+            said = "has no bound" if claim.unbounded else "is not covered"
+            warnings.append(f"{claim.name} {said}: {field} is taken as unconstrained")
             behind[field] = [Note(Evidence.NOT_COVERED.value, "none")]
         else:
+            _refuse_impossible(claim, numbers[id(claim)], field)
             if field == "egress":
                 warnings.append(f"{claim.name} is about what leaves: the cap is taken to hold both ways")
             constraints = apply(constraints, claim.value)
+            if fault := first_fault(constraints):
+                raise UsageError(
+                    f"claim {numbers[id(claim)]} ({claim.name}: {claim.value:g}) does not fit the scenario: "
+                    f"{fault[0]} {fault[1]}."
+                )
             kept = behind.get(field, []) if apply is _add_unexplained else []
             behind[field] = [*kept, _note_of(claim)]
         notes[field] = _joined(behind[field])
-    warnings += [
-        f"no claim on {names[0]}: {field} stays as the scenario has it"
-        for names, field, _ in _SETTERS
-        if _worst(given, names) is None and field not in notes
-    ]
+    warnings += _silences(given, constraints, notes)
     return Scenario(scenario.name, check(constraints), notes, tuple(dict.fromkeys(warnings)))
+
+
+def _silences(given: list[Claim], constraints: Constraints, notes: dict[str, Note]) -> list[str]:
+    """What no claim speaks of, and what is then taken."""
+    said = []
+    for names, field, _ in _SETTERS:
+        if _worst(given, names) is not None or field in notes:
+            continue
+        if field == "erased" and constraints.wiped:
+            said.append(f"no claim on {names[0]}: every wipe is taken to erase all memory")
+        else:
+            said.append(f"no claim on {names[0]}: {field} stays as the scenario has it")
+    if {"erased", "wipe_cycle"} & notes.keys() and not constraints.wiped:
+        said.append("memory.wipe_period of the scenario is not given: wipes are taken as never repeated")
+    return said
+
+
+def _refuse_impossible(claim: Claim, number: int, field: str) -> None:
+    """No figure is negative, and no share above one."""
+    where = f"claim {number} ({claim.name}: {claim.value:g})"
+    if claim.value is not None and claim.value < 0:
+        raise UsageError(f"{where} is negative.")
+    if claim.value is not None and field in _LOWER and claim.value > 1:
+        raise UsageError(f"{where} is a share above 1: what it was measured against is too small.")
 
 
 def _note_of(claim: Claim) -> Note:
@@ -118,17 +152,6 @@ def _other_way(claim: Claim) -> list[str]:
         return []
     side = "lower" if _FIELDS[claim.name] in _LOWER else "upper"
     return [f"{claim.name} is given as {claim.bound.value}, and no {side} bound: it constrains nothing"]
-
-
-def _unconstrain(constraints: Constraints, field: str) -> Constraints:
-    """The field as if nobody had looked."""
-    if field == "egress":
-        return replace(constraints, egress=Constraints().egress, ingress=Constraints().ingress)
-    if field == "covert_fraction":
-        return replace(constraints, covert_fraction=1.0)
-    if field == "wipe_cycle":
-        return replace(constraints, wipe_cycle=0.0)
-    return replace(constraints, **{field: 0.0})  # type: ignore[arg-type]
 
 
 def _worst(claims: list[Claim], names: tuple[str, ...]) -> Claim | None:

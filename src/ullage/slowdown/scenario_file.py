@@ -11,7 +11,15 @@ import yaml
 
 from ullage.claims import Evidence
 from ullage.errors import UsageError
-from ullage.slowdown.constraints import COPPER, INFINIBAND, Constraints, Note, Scenario, first_fault
+from ullage.slowdown.constraints import (
+    COPPER,
+    INFINIBAND,
+    UNCONSTRAINED,
+    Constraints,
+    Note,
+    Scenario,
+    first_fault,
+)
 from ullage.slowdown.parameters import RANGES
 from ullage.slowdown.ranges import Range
 
@@ -203,7 +211,10 @@ _SILENCE = {
 def _loud(reader: _Reader) -> tuple[str, ...]:
     """What the file leaves open although strategies need it."""
     uncovered = [f"{field}: not covered, taken as unconstrained" for field in _uncovered(reader)]
-    return (*uncovered, *(text for field, text in _SILENCE.items() if field not in reader.lines))
+    silent = [text for field, text in _SILENCE.items() if field not in reader.lines]
+    if "wipe_period" in reader.lines and "erased" not in reader.lines:
+        silent.append("memory.erased: not given, every wipe is taken to erase all memory")
+    return (*uncovered, *silent)
 
 
 def _uncovered(reader: _Reader) -> list[str]:
@@ -224,10 +235,15 @@ def _section(reader: _Reader, section: str, node: yaml.Node, constraints: Constr
             raise reader.fault(key_node, f"{section}: unknown name '{key}'; known are {', '.join(known)}.")
         field, factor = _FIELDS[section][key]
         value = reader.sourced(part, what, field)
-        if isinstance(value, yaml.ScalarNode) and value.value == Evidence.NOT_COVERED.value:
+        bare = isinstance(value, yaml.ScalarNode) and value.value == Evidence.NOT_COVERED.value
+        figure = 0.0 if bare else reader.number(value, what) * factor
+        if bare or reader.notes[field].evidence == Evidence.NOT_COVERED.value:
+            # a figure that nothing covers constrains no more than none
+            if field not in UNCONSTRAINED:
+                raise reader.fault(value, f"{what} is an assumption that no check covers: give a figure.")
             reader.notes[field] = Note(Evidence.NOT_COVERED.value, "none")
-            continue
-        constraints = replace(constraints, **{field: reader.number(value, what) * factor})  # type: ignore[arg-type]
+            figure = UNCONSTRAINED[field]
+        constraints = replace(constraints, **{field: figure})  # type: ignore[arg-type]
     return constraints
 
 

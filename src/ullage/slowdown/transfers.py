@@ -8,9 +8,9 @@ from ullage.slowdown.constraints import Constraints
 from ullage.slowdown.parameters import Parameters
 from ullage.slowdown.ranges import Array
 
-PUBLISHED_INTERVALS = (50, 2_000)
+FLAT_INTERVAL = 50
 LONGEST_INTERVAL = 10_000
-_INTERVALS = np.geomspace(1, LONGEST_INTERVAL, 33)[:, None]  # (H, 1)
+_LARGEST_EXPONENT = 500.0  # of e, so that nothing overflows
 
 
 def seconds(size: Array, rate: float) -> Array:
@@ -56,8 +56,24 @@ def diloco_efficiency(interval: Array, at_1000: Array) -> Array:
     beyond, eta falls in proportion to log H; beyond H = 2,000 it is extrapolated, and `LONGEST_INTERVAL`
     ends it. Measured with 8 replicas; tens of thousands are an extrapolation in the adversary's favour.
     """
-    fall = (1 - at_1000) * np.log(np.maximum(interval, 50) / 50) / np.log(1_000 / 50)
-    return np.asarray(np.clip(1 - fall, 0.0, 1.0), dtype=np.float64)
+    lost = _fall(at_1000) * np.log(np.maximum(interval, FLAT_INTERVAL) / FLAT_INTERVAL)
+    return np.asarray(np.maximum(0.0, 1.0 - lost), dtype=np.float64)
+
+
+def _fall(at_1000: Array) -> Array:
+    """What eta loses for each factor e of H beyond `FLAT_INTERVAL`; a hair where it does not fall."""
+    return np.asarray(np.maximum((1 - at_1000) / np.log(1_000 / FLAT_INTERVAL), 1e-9), dtype=np.float64)
+
+
+def best_interval(exchange_steps: Array, at_1000: Array) -> Array:
+    """H that maximises eta(H) min(1, H / `exchange_steps`), at most `LONGEST_INTERVAL`.
+
+    `exchange_steps` is the exchange's time in inner steps. As long as H does not hide the exchange the
+    product is H eta(H), which rises until eta(H) is the fall itself; once H hides it only eta counts.
+    """
+    turns = FLAT_INTERVAL * np.exp(np.minimum(1 / _fall(at_1000) - 1, _LARGEST_EXPONENT))
+    hiding = np.maximum(exchange_steps, FLAT_INTERVAL)
+    return np.asarray(np.minimum(np.minimum(hiding, turns), LONGEST_INTERVAL), dtype=np.float64)
 
 
 def periodic_share(
@@ -75,8 +91,11 @@ def periodic_share(
     out = seconds(sent, constraints.covert_out)
     back = seconds(sent, constraints.covert_in)
     step = parameters.step_seconds
-    busy = np.minimum(1.0, _INTERVALS * step / np.maximum(out, back))  # (H, n)
-    free = np.max(diloco_efficiency(_INTERVALS, parameters.diloco_at_1000) * busy, axis=0)
+    exchanged = np.maximum(out, back) / step
+    interval = best_interval(exchanged, parameters.diloco_at_1000)
+    with np.errstate(divide="ignore"):
+        busy = np.minimum(1.0, interval / exchanged)
+    free = busy * diloco_efficiency(interval, parameters.diloco_at_1000)
     if not constraints.wiped:
         return np.asarray(free, dtype=np.float64)
     survives = kept_through_wipes(constraints, sent)
@@ -93,17 +112,15 @@ def _one_block(room: Array, lost: Array, step: Array, at_1000: Array) -> Array:
     """max over t <= `room` of t/(t + lost) eta(t/step): one block of t seconds, then `lost` seconds without.
 
     Where wipes leave more room than pays, the adversary begins anew before the wipe. The product rises to one
-    maximum, where lost eta(H) = k (t + lost) with k the fall of eta for each factor e of H, and then falls;
-    50 halvings on the logarithm of t find it.
+    maximum and then falls. With k the fall of eta and x = t/lost its derivative vanishes where
+    x + ln x = 1/k - 1 - ln(lost/t_0), t_0 the flat part of eta: Wright's omega function. It rises in all
+    of the flat part.
     """
-    fall = np.maximum((1 - at_1000) / np.log(1_000 / 50), 1e-9)
-    low, high = np.log(50 * step), np.log(50 * step) + np.minimum(1 / fall, 500.0)
-    gone = np.where(np.isfinite(lost), lost, 0.0)
-    for _ in range(50):
-        middle = (low + high) / 2
-        block = np.exp(middle)
-        rising = gone * diloco_efficiency(block / step, at_1000) > fall * (block + gone)
-        low, high = np.where(rising, middle, low), np.where(rising, high, middle)
-    block = np.minimum(room, np.exp(low))
-    share = block / np.maximum(block + gone, 1e-300) * diloco_efficiency(block / step, at_1000)
+    from scipy.special import wrightomega  # here: a scenario without wipes does not wait for scipy
+
+    flat = FLAT_INTERVAL * step
+    gone = np.clip(lost, 1e-280, 1e280)  # a closed link is dealt with below
+    best = gone * wrightomega(1 / _fall(at_1000) - 1 - np.log(gone / flat))
+    block = np.minimum(room, np.maximum(flat, best))
+    share = block / (block + gone) * diloco_efficiency(block / step, at_1000)
     return np.asarray(np.where(np.isfinite(lost), share, 0.0), dtype=np.float64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ullage.tap.failures import Failure, RequestRefusedError
 
@@ -24,12 +24,20 @@ def same_day(a_ns: int, b_ns: int) -> bool:
     return a_ns // _DAY_NANOSECONDS == b_ns // _DAY_NANOSECONDS
 
 
+class Further(Protocol):
+    """A further budget of the day, which is not counted in bytes."""
+
+    def admit(self, time_ns: int) -> None:
+        """Raises RequestRefusedError when nothing is left."""
+
+
 @dataclass
 class Budgets:
     """`a_client` and `a_day` are bytes released a day, to one client and to all; None: no limit."""
 
     a_client: int | None = None
     a_day: int | None = None
+    further: Further | None = None
     _day: int = -1
     _used: Counter[str] = field(default_factory=Counter)
     _total: int = 0
@@ -41,6 +49,8 @@ class Budgets:
             raise RequestRefusedError(Failure.BUDGET_EXHAUSTED)
         if self.a_day is not None and self._total >= self.a_day:
             raise RequestRefusedError(Failure.BUDGET_EXHAUSTED)
+        if self.further is not None:
+            self.further.admit(time_ns)
 
     def charge(self, client: str, size: int, time_ns: int) -> None:
         """Bytes that were released to a client."""

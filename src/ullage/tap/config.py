@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from ullage.errors import UsageError
 from ullage.tap.cap import DEFAULT_RATE
+from ullage.tap.capacity import CovertTerms, Release
 from ullage.tap.client_http import ClientLimits
 from ullage.tap.draft import DEFAULT_REPLACEMENTS
 from ullage.tap.isolated import parse_command, parse_list
@@ -154,6 +155,18 @@ class TapConfig(BaseSettings):
     ] = 10.0
     client_day_bytes: Annotated[Size | None, _help("Bytes a day to one client; then 429.")] = None
     day_bytes: Annotated[Size | None, _help("Bytes a day to all clients; then 429.")] = None
+    covert_day_bits: Annotated[
+        float | None,
+        _help(
+            "Bits a day that tokens and releases may carry in secret, as they are bounded; then 429.", gt=0
+        ),
+    ] = None
+    covert_bits_per_token: Annotated[
+        float | None,
+        _help(
+            "What a token may carry: token.covert_capacity of this server's audits. 0 with --enforce.", ge=0
+        ),
+    ] = None
     monitor: Annotated[
         Literal["off", "alarm", "block"],
         _help("Read answers for encoded payloads: alarm, or also refuse that client for the day (429)."),
@@ -232,6 +245,12 @@ class TapConfig(BaseSettings):
             raise ValueError("meter goes with wire_journal: without one a meter can explain nothing")
         if self.monitor == "off" and self.monitor_day_bits is not None:
             raise ValueError("monitor_day_bits goes with monitor")
+        tokens_count = self.covert_day_bits is not None and self.enforce is None
+        if tokens_count != (self.covert_bits_per_token is not None):
+            raise ValueError(
+                "covert_day_bits goes with covert_bits_per_token, but with enforce, where tokens carry none, "
+                "it stands alone"
+            )
         if (self.telemetry is None) != (self.telemetry_out is None):
             raise ValueError("telemetry and telemetry_out go together")
         return self
@@ -247,6 +266,16 @@ class TapConfig(BaseSettings):
     def allowance(self) -> Allowance:
         """How much may be late or fail."""
         return Allowance(self.late_share, self.late_burst, self.late_drip)
+
+    @property
+    def covert_terms(self) -> CovertTerms | None:
+        """What a day's answers may carry in secret; None: not declared."""
+        if self.covert_day_bits is None:
+            return None
+        slots: Release = "slots" if self.enforce is None else "enforced-slots"
+        each = self.covert_bits_per_token or 0.0
+        release: Release = slots if self.slot else "at-once"
+        return CovertTerms(self.covert_day_bits, each, release, self.total_timeout)
 
     @property
     def monitoring(self) -> Monitoring | None:

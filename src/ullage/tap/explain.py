@@ -100,6 +100,12 @@ def _clients(config: TapConfig) -> list[str]:
     for what, limit in (("a client", config.client_day_bytes), ("all clients", config.day_bytes)):
         if limit is not None:
             lines.append(f"At most {limit:,} bytes a day go to {what}; then requests get 429.")
+    if (terms := config.covert_terms) is not None:
+        lines.append(
+            f"Answers may carry at most {terms.budget:,.0f} covert bits a day, {terms.bits_per_token:g} a "
+            "token and those of when they leave; then requests get 429. That a token carries no more is for "
+            "audits to show."
+        )
     return [*lines, *_monitor(config)]
 
 

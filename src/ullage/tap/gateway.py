@@ -139,7 +139,7 @@ class Gateway:
             await self._close_in_background(reply.closes_of_abort("the tap failed"))
             raise
         finally:
-            self.meters.finished(choices)
+            self.meters.finished(choices, streamed=request.stream)
 
     async def drain(self) -> None:
         """Wait until every record is closed; answers still being read are given up.

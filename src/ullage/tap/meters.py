@@ -40,6 +40,7 @@ class Meters:
 
     requests: int = 0
     choices: int = 0
+    releases: int = 0  # moments at which something left where there are no slots, at most
     failed: int = 0  # by the server behind the tap
     noncanonical: int = 0
     prompt_tokens: int = 0
@@ -50,12 +51,14 @@ class Meters:
     bytes_from_client: int = 0
     errors: Counter[Failure] = field(default_factory=Counter)
 
-    def finished(self, choices: Iterable[_Choice]) -> None:
+    def finished(self, choices: Iterable[_Choice], *, streamed: bool = False) -> None:
         """A request has ended, however it ended."""
         self.requests += 1
+        self.releases += 1
         for choice in choices:
             self.choices += 1
             self.output_tokens += len(choice.transcript.ids)
+            self.releases += len(choice.transcript.ids) if streamed else 0
             self.bytes_to_upstream += choice.traffic.sent
             self.bytes_from_upstream += choice.traffic.received
             self.bytes_to_client += choice.record.bytes_to_client

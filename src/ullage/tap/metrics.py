@@ -1,18 +1,21 @@
 """The tap's own figures for Prometheus: quantised, taken at fixed times, their bits counted.
 
-What a server does moves these figures, so they are a door like any other: each is a `QuantisedCounter`, and a
-snapshot is taken every `INTERVAL` seconds, however often somebody reads it.
+What a server does moves these figures, so they are a door like any other: each is a `QuantisedCounter`, what
+is left of the day's covert budget one of `STEPS` + 1 steps, and a snapshot is taken every `INTERVAL` seconds,
+however often somebody reads it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
+from ullage.tap.capacity import STEPS
 from ullage.tap.failures import Failure
 from ullage.tap.ledger import FAILED, late_kind
 from ullage.tap.pacing import LATE_STEPS
-from ullage.tap.telemetry import Declaration, QuantisedCounter, Sampler
+from ullage.tap.telemetry import Declaration, Enumeration, QuantisedCounter, Sampler
 
 INTERVAL: Final = 60
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -59,16 +62,34 @@ def _word(kind: str) -> str:
     return kind.replace("-", "_").removeprefix("late_")
 
 
+_LEFT: Final = Enumeration(
+    kind="enumeration", name="covert_left", values=tuple(f"step_{step}" for step in range(STEPS + 1))
+)
 DECLARATION: Final = Declaration(
-    version=1, interval_seconds=INTERVAL, bits_per_day_budget=200_000, field=tuple(_fields())
+    version=1, interval_seconds=INTERVAL, bits_per_day_budget=200_000, field=(*_fields(), _LEFT)
 )
 
 
-class MetricsPage:
-    """The page as of the last fixed time. `read` gives the true figures by the names above."""
+@dataclass(frozen=True)
+class Left:
+    """The day's covert budget, bits, and how many of its `STEPS` are left."""
 
-    def __init__(self, read: Callable[[], Mapping[str, float]], clock: Callable[[], float]) -> None:
+    budget: float
+    step: Callable[[], int]
+
+
+class MetricsPage:
+    """The page as of the last fixed time. `read` gives the true figures by the names above; without `left`
+    no covert budget is declared, and the page has no figures of it."""
+
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, float]],
+        clock: Callable[[], float],
+        left: Left | None = None,
+    ) -> None:
         self._read = read
+        self._left = left
         self._clock = clock
         self._sampler = Sampler(DECLARATION)
         self._tick = -1
@@ -86,8 +107,23 @@ class MetricsPage:
         if tick != self._tick:
             self._tick = tick
             self.snapshots += 1
-            self._page = _exposition(self._sampler.sample(self._read()))
+            values: dict[str, object] = dict(self._read())
+            if self._left is not None:
+                values[_LEFT.name] = f"step_{self._left.step()}"
+            sample = self._sampler.sample(values)
+            step = int(str(sample.pop(_LEFT.name)).removeprefix("step_"))
+            self._page = _exposition(sample) + self._budget(step)
         return self._page
+
+    def _budget(self, step: int) -> bytes:
+        if self._left is None:
+            return b""
+        budget = self._left.budget
+        return _gauge(
+            "covert_budget_bits", budget, "bits a day that tokens and releases may carry in secret"
+        ) + _gauge(
+            "covert_left_bits", budget * step / STEPS, "what today's answers have left of it, at least"
+        )
 
 
 def late_counts(exceptions: Mapping[str, int]) -> dict[str, float]:
@@ -98,6 +134,11 @@ def late_counts(exceptions: Mapping[str, int]) -> dict[str, float]:
 def alarm_counts(alarms: Mapping[Failure, int]) -> dict[str, float]:
     """A gate's alarms under the names of the page."""
     return {f"alarm_{reason.code}_total": alarms.get(reason, 0) for reason in _REASONS}
+
+
+def _gauge(name: str, value: float, described: str) -> bytes:
+    head = f"# HELP ullage_tap_{name} {described}\n# TYPE ullage_tap_{name} gauge\n"
+    return f"{head}ullage_tap_{name} {value:.12g}\n".encode()
 
 
 def _exposition(sample: Mapping[str, str | int]) -> bytes:

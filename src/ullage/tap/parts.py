@@ -18,13 +18,14 @@ from ullage.tap.api_keys import ApiKeys
 from ullage.tap.app import TapApp
 from ullage.tap.budgets import Budgets
 from ullage.tap.cap import LinkCap
+from ullage.tap.capacity import Counts, CovertBudget
 from ullage.tap.client_call import Call
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
 from ullage.tap.gateway import Gateway, Names
 from ullage.tap.ledger import Ledger
 from ullage.tap.meters import Meters
-from ullage.tap.metrics import MetricsPage, alarm_counts, late_counts
+from ullage.tap.metrics import Left, MetricsPage, alarm_counts, late_counts
 from ullage.tap.monitored import watch_counts
 from ullage.tap.operations import OperationsApp
 from ullage.tap.paced import Pacer
@@ -84,6 +85,11 @@ def build(
         link=settings.link,
         pacer=pacer,
     )
+    if settings.covert is not None:
+        covert = CovertBudget(settings.covert, lambda: _counts(gateway, pacer), past.counts, past.time_ns)
+        budgets.further = covert
+    else:
+        covert = None
     watch = None if settings.monitoring is None else settings.monitoring.start()
     app = TapApp(
         gateway=gateway,
@@ -98,7 +104,8 @@ def build(
         watch=watch,
     )
     telemetry = _telemetry(settings.telemetry, settings.telemetry_out, upstream)
-    page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry, watch), time.time)
+    left = None if covert is None else Left(covert.terms.budget, lambda: covert.step(time.time_ns()))
+    page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry, watch), time.time, left)
     meter = None if settings.meter is None else LifeWatch(settings.meter, settings.meter_patience)
     supervisor = Supervisor(gate, recorder, pacer, meter=meter)
     return Parts(app, gateway, upstream, supervisor, OperationsApp(gate, page), telemetry, watch)
@@ -146,6 +153,20 @@ def _pacer(settings: TapSettings, keys: TapKeys, gate: Gate) -> Pacer | None:
 
     ledger = Ledger(settings.allowance, time.monotonic, exhausted)
     return Pacer(pace, ReleaseClock(pace.slot, pace.order, keys.seed), ledger)
+
+
+def _counts(gateway: Gateway, pacer: Pacer | None) -> Counts:
+    """What was answered since the tap began."""
+    meters, enforcement = gateway.meters, gateway.enforcement
+    kept = None if enforcement is None else enforcement.watch.ledger
+    return Counts(
+        messages=meters.requests,
+        tokens=meters.output_tokens,
+        releases=meters.releases if pacer is None else pacer.ledger.opportunities,
+        exceptions=meters.failed if pacer is None else pacer.ledger.exceptions.total(),
+        slots=0 if kept is None else kept.slots,
+        late=0 if kept is None else kept.late,
+    )
 
 
 def _telemetry(path: Path | None, out: Path | None, upstream: Upstream) -> TelemetryDoor | None:

@@ -12,36 +12,43 @@ from ullage.log.openers import SealKey
 from ullage.log.reader import LogReader
 from ullage.log.record import Record
 from ullage.tap.budgets import same_day
+from ullage.tap.capacity import Counts
 
 
 @dataclass(frozen=True)
 class Past:
-    """`lateness` is that of all records; `released` the bytes that left on the day of `time_ns`."""
+    """`lateness` is that of all records; `released` the bytes that left on the day of `time_ns`, and `counts`
+    what was answered on it."""
 
     lateness: Ledger = field(default_factory=Ledger)
     released: int = 0
     time_ns: int = 0
+    counts: Counts = field(default_factory=Counts)
 
 
-def read_past(directory: Path, keys: TapKeys, time_ns: int) -> Past:
+def read_past(directory: Path, keys: TapKeys, time_ns: int, slot_tokens: int | None = None) -> Past:
     """The past of a log as of now. Records that were forgotten since count no longer.
+
+    `slot_tokens` are those of the tap's slots, if it has any.
 
     Raises UllageError when the log cannot be read.
     """
     log = LogReader.open(directory, opener=SealKey(keys.seal))
-    return past_of(log.records(include_uncovered=True), time_ns)
+    return past_of(log.records(include_uncovered=True), time_ns, slot_tokens)
 
 
-def past_of(records: Iterable[Record], time_ns: int) -> Past:
+def past_of(records: Iterable[Record], time_ns: int, slot_tokens: int | None = None) -> Past:
     """The past that these records add up to."""
     details: list[str] = []
     released = 0
+    today: list[Record] = []
     for record in records:
         if record.close is not None:
             details.append(record.close.detail)
         if same_day(_time_of(record), time_ns):
             released += _released(record)
-    return Past(Ledger.of(details), released, time_ns)
+            today.append(record)
+    return Past(Ledger.of(details), released, time_ns, Counts.of(today, slot_tokens))
 
 
 def _time_of(record: Record) -> int:

@@ -22,6 +22,7 @@ from ullage.log.record import HeaderPart, first_problem
 from ullage.log.recovery import holds_log
 from ullage.log.writer import LogWriter
 from ullage.network.isolation import Isolation
+from ullage.tap.capacity import CovertTerms
 from ullage.tap.client_http import ClientLimits, ClientProtocol
 from ullage.tap.draft import DEFAULT_REPLACEMENTS
 from ullage.tap.enforced_choice import Enforcement
@@ -119,6 +120,7 @@ class TapSettings:
     cap_patience: float = 10.0  # longest wait for the link before a request is refused
     client_day_bytes: int | None = None
     day_bytes: int | None = None
+    covert: CovertTerms | None = None  # bits a day that tokens and releases may carry
     monitoring: Monitoring | None = None  # for encoded payloads in answers
     api_keys: Path | None = None
     tls_certificate: Path | None = None

@@ -4,18 +4,34 @@ S_0 = 0, S_i = max(0, S_{i-1} + (expected - shift/2) - fraction_i); the alarm so
 tenant that takes the share q >= shift adds q - shift/2 a window, so it is found in about
 limit / (q - shift/2) windows: with shift = limit = 0.1 in one to two windows for 20 %, in three for 10 %.
 Noise of a few per cent a window never adds up, because each honest window takes shift/2 away again.
+
+A machine is held to what it has shown. The same sum upwards, U_i = max(0, U_{i-1} + fraction_i - (expected
++ excess/2)), shows when U_i > `limit` that the machine does more than expected: units are verified, so no
+prover can make that up. From then on the smallest window of that stretch is what is expected. A tenant that
+was there from the first window on gains by a calibration that is too slow all the same: only a better one
+finds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from ullage.work.window import Outcome, Window
 
 SHIFT = 0.10
 """The smallest tenant that the alarm is made for, as a share of the machine."""
 LIMIT = 0.10
+EXCESS = 0.04
+"""So much more than expected is noticed: at 5.6 % a tenant of 10 % would not move the sum any more."""
+_WINDOWS = 10_000
+"""A week of minutes."""
+_FALSE = 0.01
+"""Chance of a false alarm in so many windows that the limit is made for."""
+_CONFIDENCE = 0.99
 
 
 @dataclass
@@ -28,7 +44,11 @@ class Alarm:
     level: float = 0.0
     fired_at: int | None = None
     """Number of windows seen when it first sounded."""
+    raised_at: int | None = None
+    """Number of windows seen when the machine had last shown that it does more than was expected."""
     seen: int = 0
+    _above: float = field(default=0.0, repr=False)
+    _stretch: float = field(default=math.inf, repr=False)
 
     def add(self, fraction: float) -> bool:
         """Take one window in; whether the alarm sounds now."""
@@ -37,6 +57,7 @@ class Alarm:
         sounds = self.level > self.limit
         if sounds and self.fired_at is None:
             self.fired_at = self.seen
+        self._look_up(fraction)
         return sounds
 
     def add_all(self, windows: Iterable[Window]) -> None:
@@ -44,6 +65,14 @@ class Alarm:
         for window in windows:
             if window.outcome is not Outcome.CANNOT_TELL:
                 self.add(window.accounted(median=True))
+
+    def _look_up(self, fraction: float) -> None:
+        self._above = max(0.0, self._above + fraction - (self.expected + EXCESS / 2))
+        self._stretch = min(self._stretch, fraction) if self._above else math.inf
+        if self._above > self.limit:
+            self.expected = max(self.expected, self._stretch)
+            self.raised_at = self.seen
+            self._above, self._stretch = 0.0, math.inf
 
 
 def expected_fraction(
@@ -55,3 +84,26 @@ def expected_fraction(
     lost.
     """
     return 1.0 - depth * unit_seconds / window_seconds - allowance
+
+
+def alarm_from(honest: Sequence[float], edge: float, edge_then: float) -> Alarm:
+    """The alarm that honest windows of the twin (at least two fractions) give.
+
+    `edge` is what a window of the account loses at its edges, `edge_then` what those of the twin lost.
+    Expected is the lower limit of the twin's mean, at 0.99. The limit is 0.1, or more if honest windows
+    scatter by more than 2.7 %: if their deviations are independent and sub-Gaussian with variance s^2,
+    exp(2 k S / s^2) is a supermartingale from each start, k = shift/2 (Lundberg; Ville 1939), so N windows
+    sound a false alarm with probability at most N exp(-2 k limit / s^2) = 0.01. s is the upper limit at 0.99.
+    Where speed drifts from minute to minute windows are not independent: the twin's have to span the drift.
+    """
+    from scipy.stats import chi2, t
+
+    values = np.asarray(honest, dtype=np.float64)
+    count = len(values)
+    if count < 2:
+        raise ValueError("an alarm needs at least two honest windows")
+    deviation = float(values.std(ddof=1))
+    error = float(t.ppf(_CONFIDENCE, count - 1)) * deviation / math.sqrt(count)
+    variance = deviation**2 * (count - 1) / float(chi2.ppf(1 - _CONFIDENCE, count - 1))
+    expected = float(values.mean()) - error + edge_then - edge
+    return Alarm(expected, limit=max(LIMIT, variance * math.log(_WINDOWS / _FALSE) / SHIFT))

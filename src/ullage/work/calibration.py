@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ullage.errors import MalformedError, UsageError
 from ullage.work import timing
+from ullage.work.alarm import Alarm, alarm_from, expected_fraction
 from ullage.work.datasheet import CALIBRATION_FLOOR, Nameplate
 from ullage.work.inference import Costs
 from ullage.work.shape import Shape
@@ -83,10 +84,20 @@ class InferenceTime(_Part):
         return Costs(self.prefill, self.decode, self.operations)
 
 
+class HonestWindows(_Part):
+    """Windows of an honest account of the twin, and their fractions at median times."""
+
+    seconds: Seconds
+    fractions: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=2)], ...], Field(min_length=2, max_length=10_000)
+    ]
+
+
 class Calibration(_Part):
     """The payload that is signed."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
+    """1 was measured with operands that took longer to make: a unit would be worth too much."""
     machine: Annotated[str, StringConstraints(max_length=256)]
     slots: Annotated[int, Field(ge=1, le=1024)]
     shape: str
@@ -96,8 +107,8 @@ class Calibration(_Part):
     together: UnitTime
     sheet: Sheet | None
     inference: InferenceTime | None = None
-    expected_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Honest fraction at median times, as the twin showed it; None: reckoned from the window."""
+    honest: HonestWindows | None = None
+    """Honest accounts of the twin; None: the alarm is reckoned from the window's length alone."""
     created: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
     software: dict[str, str]
 
@@ -128,6 +139,14 @@ class Calibration(_Part):
     def peak(self) -> float:
         """Operations a second of all slots at the fastest kernel's smallest time."""
         return self.slots * self.unit_shape.operations / self.product_seconds
+
+    def alarm(self, window_seconds: float, depth: int) -> Alarm:
+        """The alarm for an account with windows of this length and so many jobs outstanding a slot."""
+        unit = self.worth.median
+        if self.honest is None:
+            return Alarm(expected_fraction(depth, unit, window_seconds))
+        edge, edge_then = depth * unit / window_seconds, depth * unit / self.honest.seconds
+        return alarm_from(self.honest.fractions, edge, edge_then)
 
     @property
     def share_of_sheet(self) -> float | None:

@@ -21,8 +21,8 @@ PRIME = (1 << 31) - 1
 ROUNDS = 2
 ERROR = float(PRIME) ** -ROUNDS
 """2.2e-19, below 2^-60 = 8.7e-19."""
-MAX_INNER = 1 << 16
-"""K * 127^2 < p / 2, so that a difference in range cannot be a multiple of p."""
+MAX_INNER = (1 << 16) - 64
+"""K * 2^14 < p / 2, so that a difference in range cannot be a multiple of p."""
 _LIMB_BITS = 7
 _LIMBS = 5  # 5 * 7 bits hold a residue; an int8 limb is at most 127
 _FLOAT_BITS = 53

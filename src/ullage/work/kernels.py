@@ -1,8 +1,7 @@
 """Ways to multiply int8 matrices exactly. A unit is worth the time of the fastest of them.
 
-Every kernel takes A (M, K) and the transpose of B (N, K), int8 with entries in [-127, 127], and gives
-C (M, N), int32. Whether it is exact on this machine is tested, not assumed: some instruction sets
-saturate, some libraries round.
+Every kernel takes A (M, K) and the transpose of B (N, K), int8, and gives C (M, N), int32. Whether it is
+exact on this machine is tested, not assumed: some instruction sets saturate, some libraries round.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ullage.errors import FaultError
-from ullage.work.shape import LARGEST_ENTRY
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +22,10 @@ Int32 = NDArray[np.int32]
 Kernel = Callable[[Int8, Int8], Int32]
 
 _FLOAT32_INNER = 1024
-"""1024 * 127^2 < 2^24: float32 sums over that many products are integers that it holds."""
+"""1024 * 2^14 = 2^24: float32 sums over that many products are integers that it holds."""
 _PACKED_INNER = 2048
-_PACKED_BITS = 26
-"""2048 * 127^2 < 2^25, so two signed sums lie 26 bits apart and 25 + 26 < 53 bits hold both."""
+_PACKED_BITS = 27
+"""A sum is at most 2048 * 2^14 = 2^25: less than half of 2^27, and 2^(25 + 27) + 2^25 < 2^53 holds both."""
 
 
 def int8(left: Int8, right: Int8, device: str = "cpu") -> Int32:
@@ -58,7 +56,7 @@ def float32(left: Int8, right: Int8) -> Int32:
 
 
 def packed_float64(left: Int8, right: Int8) -> Int32:
-    """Two rows of A in one float64, 26 bits apart: one multiplication for two products."""
+    """Two rows of A in one float64, 27 bits apart: one multiplication for two products."""
     import torch
 
     if len(left) % 2:
@@ -96,9 +94,10 @@ CPU_KERNELS: dict[str, Kernel] = {
 def is_exact(kernel: Kernel, inner: int, size: int = 32) -> bool:
     """Whether the kernel agrees with int64 arithmetic on random and on extreme operands of this K."""
     generator = np.random.default_rng(20_480)
-    top = np.full((size, inner), LARGEST_ENTRY, dtype=np.int8)
-    random = generator.integers(-LARGEST_ENTRY, LARGEST_ENTRY, (2, size, inner), np.int8, endpoint=True)
-    pairs = [(top, top), (top, -top), (random[0], random[1]), (np.sign(random[0]) * top, random[1])]
+    top, low = (np.full((size, inner), entry, dtype=np.int8) for entry in (127, -128))
+    random = generator.integers(-128, 127, (2, size, inner), np.int8, endpoint=True)
+    mixed = np.where(random[0] < 0, low, top)
+    pairs = [(top, top), (top, low), (low, low), (random[0], random[1]), (mixed, random[1]), (mixed, mixed)]
     for left, right in pairs:
         # float64 is exact here: sums stay below 2^53.
         expected = (left.astype(np.float64) @ right.astype(np.float64).T).astype(np.int64)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ullage.work.commitment import opens_to
 from ullage.work.kernels import Kernel
-from ullage.work.operands import left_rows, right_columns
+from ullage.work.operands import left_rows, right_pieces
 from ullage.work.shape import Shape
 
 
@@ -43,12 +43,10 @@ def draw_rows(
 
 def true_rows(seed: bytes, shape: Shape, rows: Sequence[int], kernel: Kernel) -> NDArray[np.int32]:
     """These rows of A B, (len(rows), N), computed from the seed alone."""
-    right = right_columns(seed, shape)
-    # Library kernels are fast from some number of rows on, and some refuse fewer: pad with zeros.
-    left = np.zeros((max(len(rows), 1), shape.inner), dtype=np.int8)
-    for place, row in enumerate(rows):
-        left[place] = left_rows(seed, shape, row, 1)[0]
-    return kernel(left, right)[: len(rows)]
+    if not rows:
+        return np.empty((0, shape.columns), dtype=np.int32)
+    left = np.concatenate([left_rows(seed, shape, row, 1) for row in rows])
+    return np.concatenate([kernel(left, right) for right in right_pieces(seed, shape)], axis=1)
 
 
 def row_is_committed(

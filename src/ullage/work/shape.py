@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ullage.errors import UsageError
 
-LARGEST_ENTRY = 127
-MAX_INNER = 1 << 17
-"""K <= 2^17: then |c| <= K * 127^2 < 2^31 and int32 holds every sum, in whatever order it is made."""
+LARGEST_ENTRY = 128
+"""The largest absolute value of an entry: int8 holds -128."""
+MAX_INNER = (1 << 17) - 64
+"""K < 2^17: then |c| <= K * 2^14 < 2^31 and int32 holds every sum, in whatever order it is made."""
 MAX_OUTER = 1 << 14
 _INNER_STEP = 64
 _OUTER_STEP = 8
@@ -50,7 +51,7 @@ class Shape:
 
     @property
     def entry_bound(self) -> int:
-        """No entry of C is larger in absolute value: K * 127^2."""
+        """No entry of C is larger in absolute value: K * 2^14."""
         return self.inner * LARGEST_ENTRY**2
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 
 from ullage.errors import FaultError, MalformedError, UsageError
@@ -13,8 +14,14 @@ from ullage.work.protocol import LENGTH, Message, decode, encode
 class Stream:
     """One connection. Sending is safe from several threads; one thread receives."""
 
-    def __init__(self, connection: socket.socket, limit: int) -> None:
+    def __init__(self, connection: socket.socket, limit: int, send_seconds: float | None = None) -> None:
+        """`limit`: the longest frame that is taken. `send_seconds`: how long sending may stand still."""
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if send_seconds is not None:
+            # The socket's own timeout would hold for the thread that receives as well.
+            whole, rest = divmod(send_seconds, 1.0)
+            limit_for_kernel = struct.pack("@ll", int(whole), int(rest * 1e6))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit_for_kernel)
         self._connection = connection
         self._limit = limit
         self._sending = threading.Lock()
@@ -28,6 +35,8 @@ class Stream:
             with self._sending:
                 self._connection.sendall(data)
                 self.bytes_sent += len(data)
+        except BlockingIOError as error:
+            raise FaultError("The other side does not read what it is sent.") from error
         except OSError as error:
             raise FaultError(f"The connection broke while sending: {error}.") from error
 

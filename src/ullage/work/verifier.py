@@ -40,6 +40,8 @@ from ullage.work.window import Unit
 
 Clock = Callable[[], int]
 _MAX_FINDINGS = 1000
+_SEND_SECONDS = 1.0
+"""A prover whose buffers are full for so long does not read. It loses its slot, and holds nobody up."""
 _MAX_UNITS = 65_536
 """Jobs a slot that are kept until a window is over, as many as a prover has to keep: who answers faster than
 that answers without computing, and would fill the verifier's memory."""
@@ -177,8 +179,9 @@ class Session:
     def _send_quietly(self, stream: Stream, *messages: Open | Forget) -> None:
         try:
             stream.send(*messages)
-        except FaultError:
-            stream.close()  # the slot's thread notices, and names it
+        except FaultError as error:
+            self._note(f"a question could not be sent: {error}")
+            stream.close()  # the slot's thread notices, and names the slot
 
     def _keep_slot(self, slot: int, ready: threading.Event) -> None:
         while not self._stopping.is_set():
@@ -201,7 +204,8 @@ class Session:
     def _serve_slot(self, slot: int, ready: threading.Event) -> None:
         terms = self.terms
         connection = socket.create_connection((terms.host, terms.port), terms.connect_seconds)
-        stream = Stream(connection, MAX_TILE if terms.mode is Mode.FULL else MAX_FROM_PROVER)
+        limit = MAX_TILE if terms.mode is Mode.FULL else MAX_FROM_PROVER
+        stream = Stream(connection, limit, _SEND_SECONDS)
         with self._lock:
             self._streams[slot] = stream
         stream.send(Hello(terms.mode, terms.shape, terms.depth, self._identity))

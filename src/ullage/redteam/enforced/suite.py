@@ -27,11 +27,10 @@ from ullage.redteam.enforced.stage import Run, Server, Stage, cheating, honest, 
 from ullage.redteam.enforced.timing import Heard, draft_timing, information_in
 from ullage.redteam.enforced.transcripts import Drafting
 from ullage.redteam.outcome import CONFIDENCE_BITS, Outcome
-from ullage.redteam.registry import adversary_names
+from ullage.redteam.registry import adversary_names, token_adversaries
 from ullage.redteam.tokens.adversary import Briefing, TokenAdversary
 from ullage.redteam.tokens.calibration import usual_calibration
 from ullage.redteam.tokens.game import Size, client_prompts, observe
-from ullage.redteam.tokens.registry import TOKEN_ADVERSARIES
 from ullage.sampling.parameters import SamplingParameters
 from ullage.server.rows import Row
 
@@ -112,7 +111,7 @@ def _players() -> dict[str, TokenAdversary]:
     served = set(adversary_names())
     return {
         adversary.name: adversary
-        for adversary in TOKEN_ADVERSARIES
+        for adversary in token_adversaries()
         if adversary.name in served or not _cheats(adversary)
     }
 

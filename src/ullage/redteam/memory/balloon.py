@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ullage.memory.keeper import Keeper
-from ullage.redteam.memory.cheat import MemoryCheat, Setting, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, Setting, agent_of
 
 
 class _Balloon(Keeper):
@@ -24,6 +24,7 @@ BALLOON_BELIEVED = MemoryCheat(
     "balloon-believed",
     "reports less memory than there is; the verifier takes its word",
     lambda setting: agent_of(_Balloon(setting), setting.size),
+    modes=ALL_MODES,
     allowed_by="the prover's kernel tells the machine's size (read as an inspector: not covered)",
     withholds=_kept,
 )
@@ -31,6 +32,7 @@ BALLOON_INSPECTED = MemoryCheat(
     "balloon-inspected",
     "reports less memory than there is; the size was inspected",
     lambda setting: agent_of(_Balloon(setting), setting.size),
+    modes=ALL_MODES,
     machine_bytes=_true_machine,
     withholds=_kept,
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ullage.memory.agent import Agent, Host
 from ullage.memory.erasure import MODES
 from ullage.memory.inventory import Inventory
-from ullage.memory.keeper import Keeper
+from ullage.memory.keeper import Keeper, Part
 from ullage.memory.noise import BLOCK_BYTES, CellNoise
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment
@@ -95,11 +95,11 @@ class MissingBlocksKeeper(Keeper):
         self.noise = lambda: CellNoise(seed, kappa)
         self._drop(space)
 
-    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
-        tail = super().receive(space, offset, size, take)
+    def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
+        tails = super().receive(space, parts)
         self.noise = None
         self._drop(space)
-        return tail
+        return tails
 
     def _drop(self, space: int) -> None:
         self.forget()

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ullage.errors import UsageError
 from ullage.memory.agent import Agent
-from ullage.memory.keeper import pieces
+from ullage.memory.keeper import Part, pieces
+from ullage.memory.lanes import open_lanes
 from ullage.memory.messages import (
     Ask,
     Bytes,
+    Chain,
+    Declare,
     Done,
     Dump,
     Fill,
     Hello,
+    Link,
     Map,
     Mapped,
     Received,
-    Stream,
+    Segments,
     Tags,
     Welcome,
 )  # fmt: skip
 from ullage.memory.noise import BLOCK_BYTES, Question
 from ullage.memory.wire import Connection, address_of
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, Setting, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 _CAP_BYTES_PER_SECOND = 100e3
 _WAIT = 300.0
@@ -53,22 +57,26 @@ class _Helped(MissingBlocksKeeper):
         self._helper.ask(Fill(space, size, seed, kappa), Done, _WAIT)
         super().fill(space, size, seed, kappa)
 
-    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
+    def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
+        first, size = parts[0][0], sum(count for _, count, _ in parts)
         self._prepare(space, size)
-        self._helper.send(Stream(space, offset, size))
-
-        def both(buffer: memoryview) -> None:
-            take(buffer)
-            self._helper.send_run(buffer)
-
-        tail = super().receive(space, offset, size, both)
-        self._helper.expect(Received, _WAIT)
-        return tail
+        with open_lanes(self._helper, space, first, size, parts[0][1] // BLOCK_BYTES) as lanes:
+            both = [
+                (offset, count, _twice(take, lane))
+                for (offset, count, take), (lane, _, _) in zip(parts, lanes, strict=True)
+            ]
+            tails = super().receive(space, both)
+            self._helper.expect(Received, _WAIT)
+        return tails
 
     def answer(self, space: int, question: Question) -> list[bytes]:
         blocks = sorted(self.missing & set(question.blocks or range(question.region_blocks)))
         self._fetched = {block: self._remote(space, block) for block in blocks}
         return super().answer(space, question)
+
+    def chain(self, asked: Chain) -> bytes:
+        self._fetched = {}  # a chain says what it wants visit by visit
+        return super().chain(asked)
 
     def _remote(self, space: int, block: int) -> memoryview:
         if self.cap:
@@ -77,7 +85,18 @@ class _Helped(MissingBlocksKeeper):
         return memoryview(found.data)
 
     def replace(self, block: int) -> memoryview:
-        return self._fetched[block]
+        found = self._fetched.get(block)
+        return self._remote(0, block) if found is None else found
+
+
+def _twice(take: Callable[[memoryview], None], lane: Connection) -> Callable[[memoryview], None]:
+    """Take a piece, and pass it on."""
+
+    def both(buffer: memoryview) -> None:
+        take(buffer)
+        lane.send_run(buffer)
+
+    return both
 
 
 class _Capped(_Helped):
@@ -96,6 +115,11 @@ class _PartialTags(_Helped):
             else self._tag(space, question, number)
             for number in range(question.segments)
         ]
+
+    def chain(self, asked: Chain) -> bytes:
+        """A chain is 16 bytes as well, for who has all of the noise."""
+        self._helper.ask(Declare(), Segments, _WAIT)
+        return self._helper.ask(asked, Link, _WAIT).value
 
 
 def _second_machine(setting: Setting) -> Agent:
@@ -116,23 +140,27 @@ CAPPED_HELPER = MemoryCheat(
     "helper-capped",
     "fetches missing blocks from another machine behind a cap of 100 KB/s",
     lambda setting: agent_of(_Capped(setting)),
+    modes=ALL_MODES,
 )
 HELPER = MemoryCheat(
     "helper-beside",
     "fetches missing blocks from another machine beside the cap",
     lambda setting: agent_of(_Helped(setting)),
     allowed_by=_WIRE,
+    modes=ALL_MODES,
 )
 PARTIAL_TAGS = MemoryCheat(
     "helper-tags",
     "another machine returns 16-byte tags, which no cap stops",
     lambda setting: agent_of(_PartialTags(setting)),
     allowed_by=_WIRE,
+    modes=ALL_MODES,
 )
 SECOND_MACHINE = MemoryCheat(
     "second-machine",
     "another machine answers in its place",
     _second_machine,
     allowed_by=_WIRE,
+    modes=ALL_MODES,
     withholds=lambda _: 1.0,
 )

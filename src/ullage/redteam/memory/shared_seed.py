@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ullage.memory.keeper import Part
 from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, StreamNoise
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
 _PLACES = (Path("/dev/shm"),)  # noqa: S108 - where prototypes keep their noise
 _FRESH_SECONDS = 120.0
@@ -18,11 +19,11 @@ class _SharedSeed(MissingBlocksKeeper):
 
     _stream: StreamNoise | None = None
 
-    def receive(self, space: int, offset: int, size: int, take: Callable[[memoryview], None]) -> bytes:
-        tail = super().receive(space, offset, size, take)
+    def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
+        tails = super().receive(space, parts)
         sample = bytes(self.region(space).read(0, 64))
         self._stream = next((StreamNoise(key) for key in _candidates() if _fits(key, sample)), None)
-        return tail
+        return tails
 
     def replace(self, block: int) -> memoryview:
         if self._stream and self.noise is None:
@@ -38,18 +39,19 @@ def _candidates() -> Iterator[bytes]:
     for place in _PLACES:
         for path in place.glob("*"):
             try:
-                if path.is_file() and time.time() - path.stat().st_mtime < _FRESH_SECONDS:
-                    with path.open("rb") as file:
-                        data = file.read(1 << 16)
+                if not path.is_file() or time.time() - path.stat().st_mtime > _FRESH_SECONDS:
+                    continue
+                with path.open("rb") as file:
+                    data = file.read(1 << 16)
             except OSError:
                 continue
-            else:
-                for start in range(0, max(0, len(data) - SEED_BYTES + 1), SEED_BYTES):
-                    yield data[start : start + SEED_BYTES]
+            for start in range(0, max(0, len(data) - SEED_BYTES + 1), SEED_BYTES):
+                yield data[start : start + SEED_BYTES]
 
 
 SHARED_SEED = MemoryCheat(
     "shared-seed",
     "looks for the verifier's key in shared memory",
     lambda setting: agent_of(_SharedSeed(setting)),
+    modes=ALL_MODES,
 )

@@ -122,6 +122,8 @@ def _challenge(address: str, mode: str, setting: Setting, machine: int | None, r
         try:
             claims = _claims(address, mode, setting, machine, rates)
         except AgentRefusedError as error:
+            if error.code is Code.FAULT:  # a cheat that breaks down proves nothing about the verifier
+                raise FaultError("The cheat's own process failed; its output says why.") from error
             if error.code is not Code.BUSY:
                 return 0.0
             time.sleep(1)  # it still works at a question that the verifier gave up; nothing was asked now

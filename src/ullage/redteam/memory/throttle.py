@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 
+from ullage.memory.messages import Chain
 from ullage.memory.noise import Question
-from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
 _SHOWN_SECONDS = 0.1
 
 
 class _Throttle(MissingBlocksKeeper):
+    _shown = 0
+
     def answer(self, space: int, question: Question) -> list[bytes]:
         began = time.monotonic()
         tags = super().answer(space, question)
@@ -18,9 +21,17 @@ class _Throttle(MissingBlocksKeeper):
             time.sleep(max(0.0, _SHOWN_SECONDS - (time.monotonic() - began)))
         return tags
 
+    def chain(self, asked: Chain) -> bytes:
+        link = super().chain(asked)
+        self._shown += 1
+        if self._shown <= 2:
+            time.sleep(_SHOWN_SECONDS)
+        return link
+
 
 THROTTLE = MemoryCheat(
     "throttle",
     "goes slow at first so that deadlines become long",
     lambda setting: agent_of(_Throttle(setting)),
+    modes=ALL_MODES,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ullage.memory.keeper import Keeper
-from ullage.redteam.memory.cheat import MemoryCheat, Setting, agent_of
+from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, Setting, agent_of
 
 
 class _Unreached(Keeper):
@@ -20,6 +20,7 @@ UNREACHED = MemoryCheat(
     "unreached",
     "hides a payload in memory beside the region",
     lambda setting: agent_of(_Unreached(setting), _machine(setting)),
+    modes=ALL_MODES,
     machine_bytes=_machine,
     withholds=lambda setting: 1 - setting.size / _machine(setting),
 )

@@ -1,5 +1,5 @@
-"""Says that the noise has arrived while its end still lies in the verifier's send buffer, and reads it there
-when it is asked: memory of somebody else's, in no account."""
+"""Says that the noise has arrived while the end of one lane still lies in the verifier's send buffer, and
+reads it there when it is asked: memory of somebody else's, in no account."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ class _UnreadTail(Agent):
     def handle(self, message: Message, connection: Connection) -> bool:
         if not isinstance(message, Stream):
             return super().handle(message, connection)
-        read = message.size - _UNREAD_BYTES
-        self._noise.receive(message.space, 0, read, connection.receive_run)
-        connection.send(Received(bytes(16)))
-        self._noise.receive(message.space, read, _UNREAD_BYTES, connection.receive_run)
+        with self.landed(message, connection) as parts:
+            *whole, (offset, size, take) = parts
+            read = size - _UNREAD_BYTES
+            tails = self._noise.receive(message.space, [*whole, (offset, read, take)])
+            connection.send(Received((*tails[:-1], bytes(16))))
+            self._noise.receive(message.space, [(offset + read, _UNREAD_BYTES, take)])
         return True
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ullage.errors import UsageError
 from ullage.model.reference import Reference
 from ullage.redteam.outcome import CONFIDENCE_BITS, Outcome
+from ullage.redteam.registry import token_adversaries
 from ullage.redteam.tokens.adversary import Briefing, TokenAdversary
 from ullage.redteam.tokens.calibration import GameCalibration, calibrate_game
 from ullage.redteam.tokens.game import Size, play
 from ullage.redteam.tokens.near_ties import BOUNDS
 from ullage.redteam.tokens.pricing import STREAMS, Priced
-from ullage.redteam.tokens.registry import TOKEN_ADVERSARIES
 from ullage.sampling.parameters import SamplingParameters
 
 SHORT, QUICK, FULL = Size(24, 32), Size(16, 48), Size(48, 128)
@@ -159,11 +159,11 @@ def chosen_adversaries(names: Sequence[str]) -> list[TokenAdversary]:
     """Those of these names that play in mode audit; all for none. Raises UsageError for an unknown name."""
     from ullage.redteam.enforced.suite import enforced_names
 
-    known = {adversary.name for adversary in TOKEN_ADVERSARIES} | set(enforced_names())
+    known = {adversary.name for adversary in token_adversaries()} | set(enforced_names())
     unknown = sorted(set(names) - known)
     if unknown:
         raise UsageError(f"There is no token adversary '{unknown[0]}'; known are {', '.join(sorted(known))}.")
-    return [adversary for adversary in TOKEN_ADVERSARIES if not names or adversary.name in names]
+    return [adversary for adversary in token_adversaries() if not names or adversary.name in names]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.work.alarm import Alarm, expected_fraction
+from ullage.work.alarm import Alarm, alarm_from, expected_fraction
 from ullage.work.verifier import DEPTH
 
 Floats = NDArray[np.float64]
@@ -38,11 +38,14 @@ class Setting:
     median: float
     window_seconds: float = 60.0
     depth: int = DEPTH
+    honest: tuple[float, ...] = ()
+    """Honest windows of the twin, of the same length; without them the alarm is reckoned."""
 
-    @property
-    def expected(self) -> float:
-        """What the alarm takes for honest."""
-        return expected_fraction(self.depth, self.median, self.window_seconds)
+    def alarm(self) -> Alarm:
+        """As the calibration would set it."""
+        if self.honest:
+            return alarm_from(self.honest, 0.0, 0.0)
+        return Alarm(expected_fraction(self.depth, self.median, self.window_seconds))
 
 
 def drawn(trace: Floats, seconds: float, generator: np.random.Generator) -> Floats:
@@ -103,7 +106,7 @@ def fractions(
 def alarm_after(found: Floats, setting: Setting, begin: float) -> float | None:
     """Seconds from `begin` to the end of the window in which the alarm sounds; None if it does not, and
     negative if it sounded before: a false alarm."""
-    alarm = Alarm(setting.expected)
+    alarm = setting.alarm()
     for number, fraction in enumerate(found, 1):
         if alarm.add(float(fraction)):
             return number * setting.window_seconds - begin

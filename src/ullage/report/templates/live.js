@@ -20,6 +20,18 @@
       (at ? "L" : "M") + (100 * at / Math.max(1, values.length - 1)).toFixed(2) + " " + (96 - 92 * (one - low) / (high - low)).toFixed(2)).join(""));
   }
 
+  function short(value) {
+    return value.toLocaleString("en", value < 1e6 ? { maximumFractionDigits: 0 } : { notation: "compact", maximumSignificantDigits: 4 });
+  }
+
+  // Without a budget the tap lets everything out, and the page says so instead of a number.
+  function showLeft(left, budget) {
+    const known = left !== null && budget !== null && budget > 0;
+    by("left").textContent = known ? "≥ " + short(left) + " bits" : "not limited";
+    by("budget").textContent = known ? "of " + short(budget) + " a day (UTC); then requests are refused" : "the tap has no covert budget";
+    by("left-share").setAttribute("width", known ? (100 * left / budget).toFixed(2) : "0");
+  }
+
   async function fetchLedger() {
     const text = await (await fetch("ledger")).text();
     by("ledger").replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
@@ -33,6 +45,7 @@
     if (seen.ready === null) say("silent", "the tap does not answer", seen.reason);
     else if (seen.ready) say("ready", "the tap is open", "");
     else say("closed", "the tap is closed", seen.reason);
+    if (seen.ready !== null) showLeft(seen.left, seen.budget);
     for (const [name, value] of Object.entries(seen.figures)) if (value !== null) draw(name, value);
     by("alarms").textContent = seen.alarms.length ? "Alarms since the start: " + seen.alarms.join(", ") + "." : "No alarm has gone off.";
     by("alarms").className = seen.alarms.length ? "warn" : "missing";
