@@ -148,3 +148,11 @@ def test_a_request_with_what_no_sampler_takes_is_refused(changes: dict[str, floa
     wrong = replace(begin, **changes)  # type: ignore[arg-type]
     with pytest.raises(MalformedError):
         protocol.parse_request(payload(protocol.encode_request(wrong)))
+
+
+def test_a_request_has_no_more_stops_than_it_may() -> None:
+    begin = Begin(1, 2, 1.0, 1.0, 0, 5, (1, 2, 3), ("x",) * protocol.MAX_STOPS)
+    assert protocol.parse_request(payload(protocol.encode_request(begin))) == begin
+    more = replace(begin, stop=("x",) * (protocol.MAX_STOPS + 1))
+    with pytest.raises(MalformedError):
+        protocol.parse_request(payload(protocol.encode_request(more)))
