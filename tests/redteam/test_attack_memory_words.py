@@ -39,17 +39,25 @@ def fetching(address: str, kind: int, seconds: float) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     host, _, port = address.rpartition(":")
 
-    def carry() -> None:
+    def accept() -> None:
         with contextlib.suppress(OSError):
-            verifier, _ = listener.accept()
-            with verifier, socket.create_connection((host, int(port))) as prover:
-                threading.Thread(target=_pipe, args=(prover, verifier), daemon=True).start()
-                while data := verifier.recv(1 << 20):
-                    if len(data) >= HEAD_BYTES and data[4] == kind:
-                        time.sleep(seconds)
-                    prover.sendall(data)
+            while True:  # the session and the lanes of its streams
+                verifier, _ = listener.accept()
+                threading.Thread(target=carry, args=(verifier,), daemon=True).start()
 
-    threading.Thread(target=carry, daemon=True).start()
+    def carry(verifier: socket.socket) -> None:
+        with (
+            contextlib.suppress(OSError),
+            verifier,
+            socket.create_connection((host, int(port))) as prover,
+        ):
+            threading.Thread(target=_pipe, args=(prover, verifier), daemon=True).start()
+            while data := verifier.recv(1 << 20):
+                if len(data) >= HEAD_BYTES and data[4] == kind:
+                    time.sleep(seconds)
+                prover.sendall(data)
+
+    threading.Thread(target=accept, daemon=True).start()
     with listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
