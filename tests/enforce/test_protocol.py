@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,3 +133,26 @@ def test_an_answer_that_announces_more_than_it_holds_is_refused() -> None:
     for broken in (hidden, overfull):
         with pytest.raises(MalformedError):
             protocol.parse_answer(broken)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": math.nan}, {"temperature": math.inf}, {"top_p": -math.inf}, {"top_p": math.nan},
+        {"seed": 1 << 63}, {"seed": (1 << 64) - 1},
+    ],
+)  # fmt: skip
+def test_a_request_with_what_no_sampler_takes_is_refused(changes: dict[str, float]) -> None:
+    begin = Begin(1, 2, 1.0, 1.0, 0, 5, (1, 2, 3))
+    assert protocol.parse_request(payload(protocol.encode_request(begin))) == begin
+    wrong = replace(begin, **changes)  # type: ignore[arg-type]
+    with pytest.raises(MalformedError):
+        protocol.parse_request(payload(protocol.encode_request(wrong)))
+
+
+def test_a_request_has_no_more_stops_than_it_may() -> None:
+    begin = Begin(1, 2, 1.0, 1.0, 0, 5, (1, 2, 3), ("x",) * protocol.MAX_STOPS)
+    assert protocol.parse_request(payload(protocol.encode_request(begin))) == begin
+    more = replace(begin, stop=("x",) * (protocol.MAX_STOPS + 1))
+    with pytest.raises(MalformedError):
+        protocol.parse_request(payload(protocol.encode_request(more)))

@@ -101,6 +101,22 @@ def test_cosignatures_are_collected() -> None:
         open_cosigned(cosigned(W[0]), (OTHER.named(ORIGIN).verifier,), witnesses)
 
 
+def test_a_cosignature_that_is_wrong_spoils_the_note() -> None:
+    """Whoever shows a log could else write a quorum's names under it."""
+    sound = W[0].cosign(TEXT, TIME)
+    for value in (
+        sound.value[:8] + bytes(64),
+        (TIME + 1).to_bytes(8, "big") + sound.value[8:],
+        W[1].cosign(TEXT, TIME).value,
+        W[0].cosign(Checkpoint(ORIGIN, 13, bytes(32)).text(), TIME).value,
+        bytes(8),
+    ):
+        forged = Signature(sound.name, sound.key_id, value)
+        note = add_cosignatures(NOTE, (forged, W[2].cosign(TEXT, TIME)))
+        with pytest.raises(IntegrityError, match="w1"):
+            open_cosigned(note, (LOG.verifier.named(ORIGIN),), (W[0].verifier, W[2].verifier))
+
+
 def test_a_newer_cosignature_takes_the_place_of_the_older() -> None:
     later = add_cosignatures(cosigned(W[0], W[1]), (W[0].cosign(TEXT, TIME + 5),))
     assert len(parse_note(later)[1]) == 3

@@ -90,6 +90,14 @@ def test_a_broken_note_is_refused(kind: str) -> None:
         open_note(note, [NoteVerifier.parse(GO_PUBLIC)])
 
 
+def test_a_note_is_no_longer_than_it_may_be() -> None:
+    signer = NoteSigner("example.com/log", bytes(32))
+    room = MAX_NOTE_BYTES - len(sign_note("\n", [signer]))
+    assert parse_note(sign_note("x" * room + "\n", [signer]))
+    with pytest.raises(MalformedError, match=str(MAX_NOTE_BYTES)):
+        parse_note(sign_note("x" * (room + 1) + "\n", [signer]))
+
+
 def test_another_key_does_not_open_it() -> None:
     with pytest.raises(IntegrityError, match="not signed by the key"):
         open_note(GO_NOTE, [OTHER.verifier])
@@ -157,7 +165,7 @@ def test_a_checkpoint_has_the_bytes_of_the_specification() -> None:
     assert parse_checkpoint(text) == checkpoint
 
 
-@pytest.mark.parametrize("size", ["012", "-1", "+1", "1.0", "", " 1", "1" * 20, "٣"])
+@pytest.mark.parametrize("size", ["012", "-1", "+1", "1.0", "", " 1", "1" * 20, "٣", str(1 << 63)])
 def test_a_size_has_one_spelling(size: str) -> None:
     with pytest.raises(MalformedError):
         parse_checkpoint(f"origin\n{size}\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n")

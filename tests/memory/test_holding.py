@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def test_what_cannot_be_read_comes_last() -> None:
     assert readable([other]) == ()
     with pytest.raises(IntegrityError, match="cannot be read"):
         readable([other, noise])
+
+
+def test_what_two_files_hold_alike_counts_once(tmp_path: Path) -> None:
+    folder = shutil.copytree(builtin_path(), tmp_path / "model")
+    weights = next(folder.glob("*.safetensors"))
+    shutil.copyfile(weights, folder / f"again-{weights.name}")
+    state = DeclaredState(folder, identify(folder))
+    size = -(-weights.stat().st_size // 4096) * 4096
+    twice = [Segment(SegmentKind.WEIGHTS, name, size) for name in (weights.name, f"again-{weights.name}")]
+    counted = sorted(content.counted for content in state.contents(twice) if content)
+    assert counted[0] == 0 < counted[1] < size
 
 
 def test_behind_a_buffer_there_are_zeros() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ullage.claims import Bound, Claim, Evidence, Trust, read_claims, to_json, write_claims
+from ullage.claims import Bound, Claim, Evidence, Interval, Trust, read_claims, to_json, write_claims
 from ullage.tap import residual
 from ullage.tap.ledger import Allowance, pattern_bits
 from ullage.tap.pacing import Pace
@@ -95,6 +95,21 @@ def test_a_way_out_without_a_claim_is_not_zero(dropped: int) -> None:
     assert total_claim(claims, TRAFFIC, DOORS).evidence is Evidence.NOT_COVERED
     claims.append(CLAIMS[dropped].model_copy(update={"value": None, "evidence": Evidence.NOT_COVERED}))
     assert total_claim(claims, TRAFFIC, DOORS).value is None
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("bound", [Bound.LOWER, Bound.ESTIMATE])
+def test_a_figure_that_is_no_upper_bound_covers_nothing(place: int, bound: Bound) -> None:
+    interval = Interval(low=0.0, high=1.0, confidence=0.9)
+    claims = list(CLAIMS)
+    claims[place] = claims[place].model_copy(update={"bound": bound, "interval": interval})
+    assert total_claim(claims, TRAFFIC, DOORS).value is None
+
+
+def test_no_way_out_pays_for_another() -> None:
+    claims = [_claim("token.covert_capacity", -5.0), *CLAIMS[1:]]
+    less = [_claim("token.covert_capacity", 0.0), *CLAIMS[1:]]
+    assert total_claim(claims, TRAFFIC, DOORS).value == total_claim(less, TRAFFIC, DOORS).value
 
 
 def test_of_several_claims_the_largest_counts() -> None:

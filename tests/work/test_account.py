@@ -49,6 +49,16 @@ def test_the_total_is_discounted_by_what_openings_leave_possible() -> None:
     assert total.fraction_median == pytest.approx(total.fraction / 0.95)
 
 
+@pytest.mark.parametrize(("bad", "missing"), [(0, 3), (3, 0), (2, 1)])
+def test_rows_that_never_came_discount_as_wrong_ones_do(bad: int, missing: int) -> None:
+    windows = [FULL, replace(FULL, bad=bad, missing=missing)]
+    total = add_up(windows, 0.99)
+    assert total.failed == 3
+    assert math.isclose(total.bad_share, largest_bad_share(720, 3, 0.99))
+    assert math.isclose(total.operations, 2400 * 1000 * (1 - total.bad_share))
+    assert math.isclose(total.fraction, 2400 * 0.19 * (1 - total.bad_share) / 480)
+
+
 @given(st.lists(st.tuples(st.integers(1, 2000), st.integers(1, 400)), min_size=1, max_size=6))
 def test_skipping_where_rows_are_drawn_least_gains_nothing(windows: list[tuple[int, int]]) -> None:
     # Whatever one window leaves out that passes with probability > 1 % is within the total's bound.
@@ -117,6 +127,13 @@ def test_a_machine_is_held_to_what_it_has_shown() -> None:
     for fraction in tenant:  # there from the first window on: only a better calibration would tell
         unraised.add(fraction)
     assert (unraised.raised_at, unraised.fired_at) == (None, None)
+
+
+def test_one_window_is_no_reason_to_expect_more() -> None:
+    alarm = Alarm(0.9)
+    for fraction in [1.2, 0.9, 1.2, 1.2, 0.5]:
+        alarm.add(fraction)
+    assert (alarm.raised_at, alarm.expected) == (None, 0.9)
 
 
 @given(st.lists(st.floats(0.93, 0.99), max_size=400))

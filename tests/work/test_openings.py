@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from ullage.work.commitment import commit
 from ullage.work.kernels import int8
@@ -62,3 +63,6 @@ def test_the_bound_on_the_share_left_out() -> None:
     assert largest_bad_share(10, 10, 0.99) == 1.0
     assert math.isclose(survival(largest_bad_share(360, 0, 0.99), 360), 0.01, rel_tol=1e-9)
     assert 0.2 < largest_bad_share(100, 20, 0.99) < 0.35
+    for openings, bad in ((100, 1), (100, 20), (720, 3), (20, 19)):
+        # Clopper and Pearson: at the bound, so few failures or fewer are seen with probability 1 %.
+        assert math.isclose(binom.cdf(bad, openings, largest_bad_share(openings, bad, 0.99)), 0.01)

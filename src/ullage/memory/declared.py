@@ -54,11 +54,12 @@ class DeclaredState:
     def __init__(self, folder: Path, model: ModelIdentity, recompute: Recompute | None = None) -> None:
         self.recompute = recompute
         self._weights: dict[str, Content] = {}
+        seen: set[bytes] = set()  # of all files: one copy of a page serves each of them
         for file in model.files:
             if file.name.endswith(".safetensors"):
                 data = memoryview((folder / file.name).read_bytes())
                 size = -(-len(data) // _PAGE_BYTES) * _PAGE_BYTES
-                self._weights[file.name] = Content(BufferSource(data), size, incompressible_bytes(data))
+                self._weights[file.name] = Content(BufferSource(data), size, incompressible_bytes(data, seen))
         self.noise: StreamNoise | None = None
         self.ballast = 0
 

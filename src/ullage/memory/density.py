@@ -45,10 +45,11 @@ class PlaneHistogram:
         return float(sum(row.sum() * byte_entropy(row.tolist()) for row in self._counts))
 
 
-def incompressible_bytes(data: memoryview) -> int:
+def incompressible_bytes(data: memoryview, seen: set[bytes] | None = None) -> int:
     """What is left of `data` when pages of 4,096 bytes that stand twice are held once and every byte plane
-    (of 1-, 2- or 4-byte elements, whichever packs best) gets the best order-0 code."""
-    seen: set[bytes] = set()
+    (of 1-, 2- or 4-byte elements, whichever packs best) gets the best order-0 code. `seen` has the digests of
+    pages that something else holds, and takes those of `data`."""
+    seen = set() if seen is None else seen
     planes = [PlaneHistogram(stride) for stride in _STRIDES]
     for start in range(0, len(data), _PIECE_BYTES):
         fresh = []

@@ -68,7 +68,7 @@ def terms(claims: Iterable[Claim], traffic: Traffic, doors: Doors) -> list[Term]
     for name, factor in factors.items():
         one = found.get(name)
         value = None if one is None or one.evidence is Evidence.NOT_COVERED else one.value
-        rows.append(Term(name, None if value is None else value * factor, one))
+        rows.append(Term(name, None if value is None else max(0.0, value) * factor, one))
     rows += [Term(name, bits) for name, bits in doors.bits_per_day.items()]
     return rows
 
