@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ullage.claims import Reading, merge, read_claims, to_json, write_claims
+from ullage.claims import Reading, merge, to_json, write_claims
 from ullage.errors import ExitCode, FaultError, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ _DOORS = ("telemetry", "metrics", "agents", "verdicts")
 
 
 def total(
-    claims: Annotated[list[Path], typer.Argument(help="The claims.json files of one rack.")],
+    claims: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Claims of one rack: claims.json files, audits' folders, or what commands print with --json."
+        ),
+    ],
     *,
     tokens: Annotated[float, typer.Option(help="Output tokens a second of the rack.")],
     message: Annotated[float, typer.Option(help="Output tokens of a message, on average.")],
@@ -44,9 +49,10 @@ def total(
     token.covert_capacity, channel.residual and wire.unexplained_fraction: what is missing makes the total
     not covered, and the command ends with 3.
     """
+    from ullage.report.documents import read_document
     from ullage.tap.total import Doors, terms, total_claim
 
-    found = merge(read_claims(path) for path in claims)
+    found = merge(read_document(path).claims for path in claims)
     read = [claim.read_as(reading) for claim in found]
     traffic = _traffic(tokens, message, wire)
     doors = Doors(_doors(door or [], telemetry))
