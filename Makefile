@@ -4,6 +4,7 @@
 # make test-docs  build it, and hold every printed command against the command line
 # make dist    build the wheel twice, compare, try it in a fresh environment
 # make sbom    list what is in the environment, with versions and licences (CycloneDX)
+# make licences  the licence of every package that Ullage is installed with; the GPL's alone fails
 # make fuzz    the log's parsers, each for MINUTES=10
 # make conformance-vllm   install vLLM for the CPU beside (3.5 GB), serve the built-in model, drive the whole way
 # make conformance-text   the same with transformers' own server and llama.cpp's
@@ -23,7 +24,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); [ $$n -gt 4 ] && n=4; echo $
 MINUTES ?= 10
 READY := $(VENV)/.ready
 
-.PHONY: dist sbom venv demo test lint test-slow test-docs docs fuzz benchmark clean conformance-vllm conformance-text
+.PHONY: dist sbom licences venv demo test lint test-slow test-docs docs fuzz benchmark clean conformance-vllm conformance-text
 
 venv: $(READY)
 
@@ -74,6 +75,9 @@ sbom: venv
 	@build/sbom-venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) 'cyclonedx-bom>=5'
 	@mkdir -p dist
 	build/sbom-venv/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-format JSON --output-file dist/ullage.cdx.json
+
+licences: venv
+	$(BIN)/python tools/licences.py
 
 fuzz: venv
 	$(BIN)/python -m tests.log.fuzz --minutes $(MINUTES)

@@ -3,9 +3,9 @@
     python benchmarks/memory_cache_spread.py --dtype bfloat16
     python benchmarks/memory_cache_spread.py --dtype bfloat16 --server-isa avx2
 
-Serves the built-in model to clients with prompts of different lengths, freezes it again and again, reads its
-key-value memory and recomputes each sequence in one pass, as `ullage memory hold` does. Prints, in units of
-the root mean square of the element's head and place, the largest difference and its quantiles. JSON.
+Serves a model (the built-in one) to clients with prompts of different lengths, freezes it again and again,
+reads its key-value memory and recomputes each sequence in one pass, as `ullage memory hold` does. Prints, in
+units of the root mean square of the element's head and place, the largest difference and its quantiles. JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -80,7 +81,9 @@ def line_with(stream: Any, pattern: str) -> str:
     raise SystemExit("The server ended before it was ready.")
 
 
-def measure(dtype: str, freezes: int, clients: int, isa: str | None) -> list[NDArray[np.float32]]:
+def measure(
+    folder: Path, dtype: str, freezes: int, clients: int, isa: str | None
+) -> list[NDArray[np.float32]]:
     """The differences of each freeze."""
     environment = dict(os.environ)
     if isa:  # the server computes with other vector instructions than the verifier
@@ -88,9 +91,10 @@ def measure(dtype: str, freezes: int, clients: int, isa: str | None) -> list[NDA
         environment["ATEN_CPU_CAPABILITY"] = isa
     command = [
         sys.executable, "-m", "ullage", "serve", "--listen", "127.0.0.1:0", "--agent", "127.0.0.1:0",
-        "--agent-machine", "host", "--agent-limit-mib", "16", "--dtype", dtype, "--max-batch", str(clients),
+        "--agent-machine", "host", "--agent-limit-mib", "16", "--dtype", dtype, "--model", str(folder),
+        "--max-batch", str(clients),
     ]  # fmt: skip
-    model = load_causal_lm(builtin_path(), dtype)
+    model = load_causal_lm(folder, dtype)
     stop, found = threading.Event(), []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -124,12 +128,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--model", type=Path, default=builtin_path())
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--freezes", type=int, default=12)
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--server-isa", choices=("avx2",), help="vector instructions of the server alone")
     options = parser.parse_args()
-    checks = measure(options.dtype, options.freezes, options.clients, options.server_isa)
+    checks = measure(options.model, options.dtype, options.freezes, options.clients, options.server_isa)
     spread = np.concatenate(checks)
     tolerance = TOLERANCES[4 if options.dtype == "float32" else 2]
     found = {

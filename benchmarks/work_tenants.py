@@ -3,7 +3,9 @@
 Every run is a fresh agent whose slots give a share of their time to a tenant (the red team's `tenant-10`
 and `tenant-20`), accounted live in windows of 60 s until the alarm sounds. Stops after `--minutes`; called
 again with the same `--out` it goes on with the runs that are missing, under the calibration kept there. A
-share of 0 runs honest agents for ten windows each: no alarm is wanted. The machine has to be quiet.
+share of 0 runs honest agents for ten windows each: no alarm is wanted. The machine has to be quiet; with
+`--beside` an honest run of as many windows follows each tenant in the same minutes, and shows whether it was:
+a tenant flagged where honest agents are flagged too proves nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from ullage.redteam.work.registry import HONEST
 from ullage.work.calibration import Calibration, measure
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
-from ullage.work.twin import measure_honest
+from ullage.work.twin import check_quiet, measure_honest
 from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome
 
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--shape", default="2048,8192,2048")
     parser.add_argument("--openings", type=int, default=360)
     parser.add_argument("--calibrate", type=float, default=30, help="seconds of whole units")
+    parser.add_argument("--beside", action="store_true", help="an honest run after each tenant")
     parser.add_argument("--honest-windows", type=int, default=0, help="for the alarm, before the first run")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; an existing file is continued")
     arguments = parser.parse_args()
@@ -79,12 +82,13 @@ def main() -> None:
         shape = Shape.parse(arguments.shape)
         calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
         if arguments.honest_windows:
-            honest = measure_honest(calibration, arguments.honest_windows, arguments.window)
+            honest = check_quiet(measure_honest(calibration, arguments.honest_windows, arguments.window))
             calibration = calibration.model_copy(update={"honest": honest})
         rows = [{"calibration": calibration.model_dump(mode="json")}]
         arguments.out.write_text(json.dumps(rows[0]) + "\n", "utf-8")
-    done = [row for row in rows[1:] if row["share"] == arguments.share]
-    longest = LIMITS[arguments.share] * arguments.window + 20
+    done = [row for row in rows[1:] if row["share"] == arguments.share and "beside" not in row]
+    beside = [row for row in rows[1:] if row.get("beside") == arguments.share]
+    longest = (LIMITS[arguments.share] * arguments.window + 20) * (2 if arguments.beside else 1)
     while len(done) < arguments.runs and time.monotonic() + longest < end:
         done.append(
             run(calibration, arguments.share, LIMITS[arguments.share], arguments.window, arguments.openings)
@@ -92,6 +96,12 @@ def main() -> None:
         with arguments.out.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(done[-1]) + "\n")
         sys.stderr.write(json.dumps(done[-1]) + "\n")
+        if arguments.beside:
+            count = len(done[-1]["fractions"])
+            fair = run(calibration, 0.0, count, arguments.window, arguments.openings)
+            beside.append({**fair, "beside": arguments.share})
+            with arguments.out.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(beside[-1]) + "\n")
     flagged = sum(row["in_time"] for row in done)
     windows = sum(len(row["fractions"]) for row in done)
     untold = sum(row["outcomes"].count("cannot-tell") for row in done)
@@ -105,6 +115,9 @@ def main() -> None:
                 "within_windows": LIMITS[arguments.share],
                 "windows": windows,
                 "cannot_tell": untold,
+                "honest_beside": len(beside),
+                "honest_beside_flagged": sum(row["flagged_at"] is not None for row in beside),
+                "honest_beside_windows": sum(len(row["fractions"]) for row in beside),
             }
         )
     )

@@ -105,7 +105,9 @@ def test_compose_runs_commands_that_exist(name: str) -> None:
 
 def test_compose_makes_its_keys_with_commands_that_exist() -> None:
     (script,) = OURS["keys"]["command"]
-    for line in script.split(";"):
+    lines = script.split(";")
+    assert "--new-only" in lines[-1], "a witness does not start without a state"
+    for line in lines:
         program, *arguments = shlex.split(line)
         assert program == "ullage"
         assert_runs(arguments)
@@ -113,8 +115,13 @@ def test_compose_makes_its_keys_with_commands_that_exist() -> None:
 
 def test_compose_leaves_the_server_no_way_out_but_the_tap() -> None:
     services, networks = COMPOSE["services"], COMPOSE["networks"]
-    assert services["server"]["networks"] == ["inside"]
-    assert networks["inside"] == {"internal": True}
+    address = services["server"]["networks"]["inside"]["ipv4_address"]
+    assert set(services["server"]["networks"]) == {"inside"}
+    assert networks["inside"]["internal"] is True
+    assert networks["inside"]["x-podman.disable_dns"] is True  # it asks the world for whoever asks it
+    (subnet,) = [one["subnet"] for one in networks["inside"]["ipam"]["config"]]
+    assert f"--upstream=http://{address}:8000" in services["tap"]["command"]
+    assert f"ip saddr {subnet} " in (EXAMPLES / "compose" / "inside.nft").read_text("utf-8")
     assert "ports" not in services["server"]
     inside = {name for name, one in services.items() if "inside" in one.get("networks", [])}
     assert inside == {"server", "tap"}

@@ -145,6 +145,17 @@ def policy_file(path: Path, witnesses: list[tuple[str, Path]]) -> Path:
     return path
 
 
+def test_a_witness_begins_once_and_then_starts_without_being_told(tmp_path: Path, key: Path) -> None:
+    keys = tmp_path / "keys"
+    assert ullage("keys", "init", keys, "--role", "witness", "--name", "w.example").returncode == 0
+    command = ("log", "witness", "--keys", keys, "--state", tmp_path / "state", "--log", key)
+    assert ullage(*command).returncode != 0, "a witness without a state must not start"
+    assert ullage(*command, "--new-only").returncode == 0
+    assert ullage(*command, "--new-only").returncode != 0, "a state must not be begun twice"
+    with serving(*command):
+        pass
+
+
 def test_two_of_three_witnesses(tmp_path: Path, key: Path, witnesses: list[tuple[str, Path]]) -> None:
     log = tmp_path / "log"
     publish(log, ENTRIES[:1000])

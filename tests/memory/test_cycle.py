@@ -149,6 +149,24 @@ def test_key_value_memory_is_recomputed_while_requests_wait(server: tuple[str, s
     assert max(sizes) - min(sizes) < MIB  # ballast makes room for key-value memory, and takes it back
 
 
+def test_weights_in_another_precision_are_declared_and_count_for_nothing(folder: Path) -> None:
+    options = ("--listen", "127.0.0.1:0", "--agent", "127.0.0.1:0", "--agent-machine", "host")
+    limits = ("--agent-limit-mib", "32", "--dtype", "bfloat16")
+    with running("serve", "--model", str(folder), *options, *limits) as (line, process):
+        assert process.stderr is not None
+        found = re.search(r"memory agent at (\S+)", process.stderr.readline())
+        assert found
+        run_cycle(found[1], PLAN, CALIBRATION, settings(folder, line.removeprefix("on ")))
+        plan = HoldPlan(visits=200, rounds=1, quorum=1, budget=8 * MIB)
+        held = run_hold(found[1], plan, CALIBRATION, Declared(folder, REGION), inputs={}, dump=True).holding
+    *_, other = held.segments
+    weights = sum(one.size for one in held.segments if one.kind is SegmentKind.WEIGHTS)
+    assert other.kind is SegmentKind.OTHER
+    assert 0.4 < other.size / weights < 0.6  # the files are float32
+    assert all(chain.correct for chain in held.chains)
+    assert SegmentKind.OTHER not in held.challenged
+
+
 def test_a_server_thaws_by_itself_and_says_so(server: tuple[str, str], folder: Path) -> None:
     url, agent = server
     run_cycle(agent, PLAN, CALIBRATION, settings(folder, url))

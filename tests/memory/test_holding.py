@@ -16,7 +16,7 @@ from ullage.memory.erasure import greet
 from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.residency import HoldPlan, Visit, expected_link, judge_chains
-from ullage.memory.segments import Segment, SegmentKind
+from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path
@@ -116,6 +116,14 @@ def test_what_two_files_hold_alike_counts_once(tmp_path: Path) -> None:
     twice = [Segment(SegmentKind.WEIGHTS, name, size) for name in (weights.name, f"again-{weights.name}")]
     counted = sorted(content.counted for content in state.contents(twice) if content)
     assert counted[0] == 0 < counted[1] < size
+
+
+def test_what_cannot_be_read_comes_last() -> None:
+    noise, other = Segment(SegmentKind.BALLAST, "ballast", 4096), Segment(SegmentKind.OTHER, "copies", 7)
+    assert readable([noise, other]) == (noise,)
+    assert readable([other]) == ()
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        readable([other, noise])
 
 
 def test_behind_a_buffer_there_are_zeros() -> None:

@@ -21,7 +21,7 @@ from tests.report.samples import claim, four_claims, write_document
 from ullage.errors import MalformedError
 from ullage.report.exposition import parse_exposition
 from ullage.report.live_app import Watch, create_app
-from ullage.report.live_page import Glance
+from ullage.report.live_page import SHOWN, Glance
 from ullage.server.run import bind
 from ullage.tap.capacity import STEPS
 from ullage.tap.client_call import Call
@@ -30,6 +30,7 @@ from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
 from ullage.tap.metrics import DECLARATION, Left, MetricsPage, alarm_counts
 from ullage.tap.operations import OperationsApp
+from ullage.tap.telemetry import QuantisedCounter
 
 
 @contextmanager
@@ -87,6 +88,7 @@ def test_a_person_sees_what_moves(tmp_path: Path) -> None:
         text = "document.body.innerText"
         chromium.wait_for("document.getElementById('state').className === 'state ready'")
         chromium.wait_for(f"{text}.includes('≤ 0.0030 %')")
+        chromium.wait_for("document.getElementById('requests_total').textContent === '< 100'")
         tap.figures["requests_total"] = 1_234.0
         chromium.wait_for("document.getElementById('requests_total').textContent === '1,200'")
         chromium.wait_for("document.getElementById('left').textContent === '≥ 6,400 bits'")
@@ -97,6 +99,7 @@ def test_a_person_sees_what_moves(tmp_path: Path) -> None:
         tap.fails = True
         chromium.wait_for("document.getElementById('state').className === 'state closed'")
         chromium.wait_for(f"{text}.includes('Alarms since the start')")
+        chromium.wait_for(f"{text}.includes('its log cannot be written')")
         assert chromium.evaluate("document.documentElement.scrollWidth") <= 390
         assert [one for one in chromium.complaints if address not in one and page not in one] == []
         source, problem = axe_source()
@@ -137,6 +140,11 @@ def test_an_exposition_is_figures_or_refused(text: str) -> None:
 def test_what_a_tap_writes_is_read(figures: dict[str, int]) -> None:
     lines = [f"# HELP ullage_tap_{name} x\nullage_tap_{name} {value}" for name, value in figures.items()]
     assert parse_exposition("\n".join(lines)) == figures
+
+
+def test_steps_are_those_of_the_tap() -> None:
+    steps = {one.name: one.quantum for one in DECLARATION.field if isinstance(one, QuantisedCounter)}
+    assert all(steps[name] == step for name, _, step in SHOWN)
 
 
 def test_alarms_are_named() -> None:

@@ -29,6 +29,7 @@ from ullage.claims import Bound, Evidence, Reading, Trust, write_claims
 from ullage.cli.report_sources import Request, gather
 from ullage.errors import IntegrityError, MalformedError, UsageError
 from ullage.log.signed_note import NoteSigner
+from ullage.report.claim_view import figure, groups
 from ullage.report.report_page import Report, make_report, render
 
 
@@ -247,3 +248,33 @@ def test_two_models_have_no_common_slowdown(tmp_path: Path) -> None:
     made = report(write_document(tmp_path / "two.json", [one, other]))
     assert made.readers[0].slowdown.claim is None
     assert "use the claims of one model" in made.readers[0].slowdown.reason
+
+
+def test_figures_beside_the_main_ones_are_folded_where_they_are_many() -> None:
+    main = [claim("token.covert_fraction", 0.1), claim("token.mismatch_rate", 0.01)]
+    beside = [claim(f"token.figure_{number}", 0.1) for number in range(7)]
+    (folded,) = groups([*main, *beside], ())
+    assert [view.claim for view in folded.first] == main
+    assert [view.claim for view in folded.further] == beside
+    (open_,) = groups([*main, *beside[:6]], ())
+    assert open_.further == ()
+    assert open_.first == open_.claims
+
+
+def test_claims_of_one_name_say_which_input_they_are_from(tmp_path: Path) -> None:
+    write_document(
+        tmp_path / "one.json", [claim("token.covert_fraction", 0.1), claim("wire.egress_rate", 3.0)]
+    )
+    write_document(tmp_path / "two.json", [claim("token.covert_fraction", 0.2)])
+    made = make_report(gather(Request((tmp_path / "one.json", tmp_path / "two.json"))), "now")
+    origins = {(view.claim.name, view.claim.value): view.origin for one in made.groups for view in one.claims}
+    assert origins == {
+        ("token.covert_fraction", 0.1): "one.json", ("token.covert_fraction", 0.2): "two.json",
+        ("wire.egress_rate", 3.0): "",
+    }  # fmt: skip
+
+
+def test_a_claim_that_is_true_or_not_reads_so() -> None:
+    whole = claim("log.integrity", 1.0).model_copy(update={"unit": "1 or 0"})
+    assert figure(whole).startswith("yes")
+    assert figure(whole.model_copy(update={"value": 0.0})).startswith("no")

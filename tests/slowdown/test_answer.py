@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ullage.claims import Bound, Claim, Evidence, write_claims
+from tests.memory.agents import agent
+from ullage.claims import Bound, Claim, Evidence, Trust, to_json, write_claims
 from ullage.slowdown.best_response import best_slowdown
 from ullage.slowdown.central_claim import examine_claim, verdict
 from ullage.slowdown.evaluation import DARK_SHARES, Quantiles, evaluate, evaluate_grid
@@ -190,6 +191,67 @@ def test_inconsistent_input_is_refused_with_the_line_or_claim_at_fault(tmp_path:
     assert "claim 1 (compute.accounted_fraction: -0.2) is negative" in refused(
         wiped, one("compute.accounted_fraction", -0.2)
     )
+
+
+def test_claims_of_several_documents_are_taken_together(tmp_path: Path) -> None:
+    """An audit's folder, a claims.json, and what a command printed with --json, each named in complaints."""
+
+    def one(name: str, value: float) -> Claim:
+        return Claim(name=name, value=value, unit="share", bound=Bound.LOWER, method="m/v1",
+                     evidence=Evidence.PROVEN, trusts=(Trust.VERIFIER,))  # fmt: skip
+
+    (tmp_path / "audit").mkdir()
+    write_claims(tmp_path / "audit/claims.json", [one("compute.accounted_fraction", 0.8)])
+    write_claims(tmp_path / "work.json", [one("compute.accounted_flop", 0.7)])
+    printed = {"claims": to_json([one("memory.resident_fraction", 0.6)]), "verdict": "pass", "rounds": []}
+    (tmp_path / "held.json").write_text(json.dumps(printed), "utf-8")
+    given = [
+        part for name in ("audit", "work.json", "held.json") for part in ("--claims", str(tmp_path / name))
+    ]
+    result = ullage("slowdown", *given, "--samples", "50", "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    for field, value in (("accounted_time", 0.8), ("accounted_operations", 0.7), ("resident_memory", 0.6)):
+        assert document["constraints"][field]["value"] == value
+        assert document["constraints"][field]["evidence"]["tag"] == "proven-under-assumption"
+    assert document["claims"][0]["trusts"] == ["verifier"]
+    printed["claims"] = to_json([one("memory.erased_fraction", 0.6), one("memory.resident_fraction", -1.0)])
+    (tmp_path / "held.json").write_text(json.dumps(printed), "utf-8")
+    wrong = ullage("slowdown", *given, "--samples", "50")
+    assert wrong.returncode == 2
+    assert f"{tmp_path / 'held.json'}: claim 2" in wrong.stderr.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_a_real_erasure_reaches_the_answer_with_whom_it_trusts(tmp_path: Path) -> None:
+    """Calibrate, erase a small region of this machine, and feed what was printed to the slowdown."""
+    keys, twin, erased = str(tmp_path / "keys"), str(tmp_path / "twin.json"), tmp_path / "erased.json"
+    scenario = tmp_path / "hall.yaml"
+    scenario.write_text(
+        "version: 1\nfleet: {dark_share: 0.05}\nnetwork: {egress: 100000, ingress: 100000}\n"
+        "tokens: {covert_fraction: 0.0001}\nmemory: {wipe_period: 60, wipe_cycle: 20}\n", "utf-8"
+    )  # fmt: skip
+    assert ullage("keys", "init", keys, "--role", "verifier").returncode == 0
+    assert ullage("memory", "calibrate", "--keys", keys, "--out", twin, "--region-mib", "16").returncode == 0
+    with agent() as address:
+        how = ("--keys", keys, "--calibration", twin, "--size-mib", "8", "--json")
+        found = ullage("memory", "erase", address, *how)
+    assert found.returncode in (0, 3), (
+        found.stderr
+    )  # a busy machine may answer too late: then nothing is proven
+    erased.write_text(found.stdout, "utf-8")
+    proven = json.loads(found.stdout)["claims"][0]
+    given = ("slowdown", str(scenario), "--claims", str(erased), "--samples", "50", "--json")
+    readings = ("operator", "inspector")
+    seen = {reading: json.loads(ullage(*given, "--reading", reading).stdout) for reading in readings}
+    constraint = seen["operator"]["constraints"]["erased"]
+    assert constraint["value"] == proven["value"]
+    assert constraint["evidence"]["tag"] == proven["evidence"]
+    assert set(seen["operator"]["claims"][0]["trusts"]) == set(proven["trusts"])
+    # The machine's size is its own word, so an inspector has no wipe to build on.
+    assert "prover-kernel" in proven["trusts"]
+    assert seen["inspector"]["constraints"]["erased"]["value"] == 0
+    assert any("memory.erased_fraction is not covered" in w for w in seen["inspector"]["detail"]["warnings"])
 
 
 def test_a_claim_that_nothing_covers_frees_its_strategy_in_the_answer(tmp_path: Path) -> None:

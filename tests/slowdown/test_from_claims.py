@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from ullage.slowdown.constraints import UNCONSTRAINED, Constraints, Scenario, un
 from ullage.slowdown.document import claims_of, trusted_by
 from ullage.slowdown.from_claims import apply_claims
 from ullage.slowdown.parameters import Parameters
+from ullage.slowdown.scenario_file import read_scenario
 from ullage.slowdown.scenarios import ALL_BARS
 
 BARS = Scenario("bars", ALL_BARS)
@@ -213,6 +216,34 @@ def test_wipes_of_unknown_rhythm_or_reach_are_said_loudly() -> None:
     blind = apply_claims(BARS, [claim("memory.erased_fraction", None, Bound.LOWER)])
     assert blind.constraints.erased == 0
     assert any("memory.erased_fraction is not covered" in line for line in blind.warnings)
+
+
+def test_a_claim_settles_what_the_scenario_complained_of(tmp_path: Path) -> None:
+    path = tmp_path / "hall.yaml"
+    path.write_text(
+        "version: 1\ntokens: {covert_fraction: 0.1}\n"
+        "memory: {wipe_period: 300, wipe_cycle: 20, resident: not-covered}\n", "utf-8"
+    )  # fmt: skip
+    scenario = read_scenario(path).scenario
+    complaints = ("tokens.residual: not given", "memory.erased: not given", "resident_memory: not covered")
+    for start in complaints:
+        assert any(line.startswith(start) for line in scenario.warnings), start
+    given = [
+        claim("memory.erased_fraction", 0.99, Bound.LOWER),
+        claim("memory.resident_fraction", 0.9, Bound.LOWER),
+        claim("total.covert_bits_per_day", 8e6),
+    ]
+    left = apply_claims(scenario, given).warnings
+    for start in complaints:
+        assert not any(line.startswith(start) for line in left), start
+
+
+def test_a_bound_on_tokens_alone_says_nothing_of_times_and_lengths() -> None:
+    alone = Scenario("open", Constraints())
+    tokens = apply_claims(alone, [claim("token.covert_fraction", 0.1)])
+    assert any("lengths, times and order" in line for line in tokens.warnings)
+    total = apply_claims(alone, [claim("total.covert_bits_per_day", 8e6)])
+    assert not any("lengths, times and order" in line for line in total.warnings)
 
 
 @settings(max_examples=60)

@@ -129,6 +129,13 @@ def test_a_machine_is_held_to_what_it_has_shown() -> None:
     assert (unraised.raised_at, unraised.fired_at) == (None, None)
 
 
+def test_one_window_is_no_reason_to_expect_more() -> None:
+    alarm = Alarm(0.9)
+    for fraction in [1.2, 0.9, 1.2, 1.2, 0.5]:
+        alarm.add(fraction)
+    assert (alarm.raised_at, alarm.expected) == (None, 0.9)
+
+
 @given(st.lists(st.floats(0.93, 0.99), max_size=400))
 def test_a_machine_within_its_allowance_raises_nothing(found: list[float]) -> None:
     alarm = Alarm(0.97)

@@ -6,7 +6,13 @@ import socket
 
 import pytest
 
-from tests.work.helpers import SMALL
+from tests.work.helpers import SMALL, WORTH
+from ullage.work import run
+from ullage.work.commitment import commit
+from ullage.work.kernels import int8
+from ullage.work.openings import Draw
+from ullage.work.operands import left_rows, right_columns
+from ullage.work.run import Accounting, Plan
 from ullage.work.stream import Stream
 from ullage.work.verifier import Session, Terms
 from ullage.work.window import Unit
@@ -44,3 +50,27 @@ def test_the_first_path_that_was_asked_for_stands(session: Session) -> None:
     session._take_proof(0, 0, 5, first)
     session._take_proof(0, 0, 5, second)
     assert session.paths == {(0, 5): first}
+
+
+def test_a_row_that_is_not_the_products_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unit is honest, one committed to a product with a row altered: every row of both is opened."""
+    plan = Plan(Terms("127.0.0.1", 9, 1, SMALL), WORTH)
+    accounting = Accounting(plan)
+    session, units = accounting._session, []
+    products = []
+    for number in range(2):
+        seed = bytes([number]) * 32
+        product = int8(left_rows(seed, SMALL, 0, SMALL.rows), right_columns(seed, SMALL))
+        product[3 * number, 0] += number  # of the second unit, row 3
+        products.append(commit(product))
+        units.append(Unit(number, 0, seed, 10, 20, products[number].root))
+
+    def answer(questions: list[tuple[Unit, int]], seconds: float) -> None:
+        session.paths |= {(unit.number, row): products[unit.number].prove(row) for unit, row in questions}
+
+    monkeypatch.setattr(session, "ask", answer)
+    everything = tuple(Draw(unit, row) for unit in range(2) for row in (0, 3, 127))
+    monkeypatch.setattr(run, "draw_rows", lambda *_: everything)
+    findings: list[str] = []
+    assert accounting._open_rows(units, findings) == (6, 1, 0)
+    assert findings == ["job 1: row 3 is not that of A B (slot 0)"]

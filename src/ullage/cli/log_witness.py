@@ -39,6 +39,7 @@ def serve(
 
 
 def witness(
+    *,
     keys: Annotated[Path, typer.Option(help="Folder with witness.key (`ullage keys init --role witness`).")],
     state: Annotated[Path, typer.Option(help="Folder for what the witness saw; keep it, and keep one.")],
     log: Annotated[
@@ -47,6 +48,10 @@ def witness(
     listen: Listen = "127.0.0.1:8081",
     new: Annotated[
         bool, typer.Option("--new", help="Begin: this witness has never cosigned anything.")
+    ] = False,
+    new_only: Annotated[
+        bool,
+        typer.Option("--new-only", help="As --new, then end: for a service, which must start without --new."),
     ] = False,
 ) -> None:
     """Cosign logs that only ever grow (C2SP tlog-witness: POST /add-checkpoint, GET /HASH/checkpoint)."""
@@ -57,8 +62,11 @@ def witness(
     signer = load_witness_signer(keys)
     logs = [load_verifier(file) for file in log]
     address = parse_address(listen)
-    opening = WitnessState.create if new else WitnessState.open
+    opening = WitnessState.create if new or new_only else WitnessState.open
     with opening(state, signer.verifier) as held:
+        if new_only:
+            typer.echo(f"{state}: a witness that has cosigned nothing yet")
+            return
         run_server(witness_app(Witness(signer, logs, held)), *address)
 
 

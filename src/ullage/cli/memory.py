@@ -27,6 +27,9 @@ Calibrated = Annotated[Path, typer.Option(help="Made by `ullage memory calibrate
 MachineMib = Annotated[
     int | None, typer.Option(min=1, help="The machine's memory as declared or inspected. Default: its word.")
 ]
+Space = Annotated[
+    int, typer.Option(min=0, max=254, help="0 is main memory, 1 … are devices, 254 is all at once.")
+]
 Mode = Annotated[str, typer.Option(help="'stream' sends the noise, 'rate-gap' a seed for it.")]
 
 
@@ -70,7 +73,7 @@ def erase(
     mode: Mode = "stream",
     size_mib: Annotated[int, typer.Option(min=0, help="How much to erase; 0 for all it reaches.")] = 0,
     machine_mib: MachineMib = None,
-    space: Annotated[int, typer.Option(min=0, help="0 is main memory, 1 … are devices.")] = 0,
+    space: Space = 0,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Questions at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be answered in time.")] = 1,
     sample: Annotated[int, typer.Option(min=0, help="Blocks a question; 0 for all.")] = 0,
@@ -119,6 +122,7 @@ def cycle(
     every: Annotated[str, typer.Option(help="From one beginning to the next: 180s, 3m, 1h.")] = "3m",
     count: Annotated[int, typer.Option(min=1, help="Cycles.")] = 1,
     size_mib: Annotated[int, typer.Option(min=0, help="How much to erase; 0 for all it reaches.")] = 0,
+    space: Space = 0,
     serve_mib: Annotated[int, typer.Option(min=1, help="Memory that the server gets back.")] = 1024,
     machine_mib: MachineMib = None,
     as_json: AsJson = False,
@@ -138,7 +142,7 @@ def cycle(
     from ullage.model.builtin import builtin_path
 
     rates, inputs = _read_calibration(calibration, keys)
-    plan = Plan(_mode(mode), size_mib << 20)
+    plan = Plan(_mode(mode), size_mib << 20, space)
     settings = CycleSettings(model or builtin_path(), serve_mib << 20, server)
     period = _seconds(every)
     machine = None if machine_mib is None else machine_mib << 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ullage.claims import Reading, read_claims
+from ullage.claims import Reading
 from ullage.cli.progress import Quiet, meter
 from ullage.errors import FaultError, UsageError
 
@@ -27,7 +27,10 @@ def slowdown(
     ] = None,
     *,
     claims: Annotated[
-        Path | None, typer.Option(help="A claims.json: its figures replace the scenario's.")
+        list[Path] | None,
+        typer.Option(
+            help="Claims that replace the scenario's figures: a bundle, a claims.json or a --json document."
+        ),
     ] = None,
     reading: Annotated[
         Reading, typer.Option(help="Who reads the claims: an inspector trusts nothing of the prover's.")
@@ -51,7 +54,7 @@ def slowdown(
         raise UsageError(f"--samples must lie between {_FEWEST} and {_MOST:,}.")
     if seed < 0:
         raise UsageError("--seed must not be negative.")
-    chosen, shares, ranges = _scenario(scenario, claims, reading)
+    chosen, shares, ranges = _scenario(scenario, claims or [], reading)
     with meter(quiet=quiet) as progress:
         result = answer(
             chosen,
@@ -76,15 +79,14 @@ def slowdown(
 
 
 def _scenario(
-    path: Path | None, claims: Path | None, reading: Reading
+    path: Path | None, claims: list[Path], reading: Reading
 ) -> tuple[Scenario | None, tuple[float, ...], dict[str, Range] | None]:
     """The scenario to evaluate, its dark shares if it fixes one, its ranges if it has any."""
     from ullage.slowdown.constraints import Constraints
     from ullage.slowdown.constraints import Scenario as Named
-    from ullage.slowdown.from_claims import apply_claims
     from ullage.slowdown.scenario_file import read_scenario
 
-    if path is None and claims is None:
+    if path is None and not claims:
         return None, (), None
     chosen, model = Named("the claims alone", Constraints()), ""
     ranges: dict[str, Range] | None = None
@@ -93,12 +95,24 @@ def _scenario(
         read = read_scenario(path)
         chosen, model, ranges = read.scenario, read.model, read.ranges
         shares = (chosen.constraints.dark_share,) if read.fixes_dark_share else ()
-    if claims is not None:
-        try:
-            chosen = apply_claims(chosen, read_claims(claims), reading, model)
-        except UsageError as error:
-            raise UsageError(f"{claims}: {error}") from error
-    return chosen, shares, ranges
+    return _with_claims(chosen, claims, reading, model), shares, ranges
+
+
+def _with_claims(scenario: Scenario, paths: list[Path], reading: Reading, model: str) -> Scenario:
+    """The scenario with the claims of all these documents, each known by its file and place there."""
+    from ullage.report.documents import read_document
+    from ullage.slowdown.from_claims import apply_claims
+
+    if not paths:
+        return scenario
+    documents = [read_document(path) for path in paths]
+    given = [claim for document in documents for claim in document.claims]
+    places = [
+        f"{document.name}: claim {number}"
+        for document in documents
+        for number, _ in enumerate(document.claims, 1)
+    ]
+    return apply_claims(scenario, given, reading, model, places)
 
 
 def _write_page(path: Path, result: Answer) -> None:

@@ -91,9 +91,10 @@ def calibrate(
     if inference:
         found = found.model_copy(update={"inference": room.read_inference(_read(inference))})
     if honest_windows:
-        from ullage.work.twin import measure_honest
+        from ullage.work.twin import check_quiet, measure_honest
 
-        found = found.model_copy(update={"honest": measure_honest(found, honest_windows, window, device)})
+        honest = check_quiet(measure_honest(found, honest_windows, window, device))
+        found = found.model_copy(update={"honest": honest})
     write_new(out, seal_payload(found.to_bytes(), room.PAYLOAD_TYPE, signer), 0o644)
     if as_json:
         derived = {"peak": found.peak, "share_of_sheet": found.share_of_sheet}

@@ -1,7 +1,7 @@
 """Attempts that change the process that makes them: `python -m ullage.doctor.attempt NAME`.
 
 Each runs in a process of its own, which ends with it, so nothing that it makes stays: a namespace, a link in
-that namespace, a lock on memory. It prints one JSON object: `ok`, and `why` if not.
+that namespace, a lock on memory. It prints one JSON object: `ok`, and `why` and `number` if not.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import json
 import mmap
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -34,10 +35,11 @@ NAMESPACES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `ok` is None if it could not be made at all."""
+    """How an attempt ended. `ok` is None if it could not be made at all; `number` is an errno, or 0."""
 
     ok: bool | None
     why: str = ""
+    number: int = 0
 
 
 def attempt(name: str) -> Outcome:
@@ -55,7 +57,7 @@ def attempt(name: str) -> Outcome:
         return Outcome(None, f"it did not end within {_SECONDS:g} s")
     except (OSError, ValueError):
         return Outcome(None, "the attempt's process ended without an answer")
-    return Outcome(bool(value["ok"]), str(value["why"]))
+    return Outcome(bool(value["ok"]), str(value["why"]), int(value["number"]))
 
 
 def _unshare(kind: str) -> None:
@@ -95,22 +97,35 @@ def _lock() -> None:
         raise OSError(number, f"mlock of {_LOCKED_BYTES >> 20} MiB: {os.strerror(number)}")
 
 
+def _lock_by_right() -> None:
+    """As `lock`, with a limit of nothing: what still locks has CAP_IPC_LOCK, outside user namespaces too."""
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]))
+    _lock()
+
+
 def _attempts() -> dict[str, Callable[[], None]]:
     made: dict[str, Callable[[], None]] = {
         f"namespace-{kind}": lambda kind=kind: _unshare(kind)  # type: ignore[misc]
         for kind in NAMESPACES
     }
-    return made | {"user-namespace": _user, "cable": _cable, "packet": _packet, "lock": _lock}
+    return made | {
+        "user-namespace": _user,
+        "cable": _cable,
+        "packet": _packet,
+        "lock": _lock,
+        "lock-by-right": _lock_by_right,
+    }
 
 
 def main(name: str) -> None:
     """Make the attempt here and print how it ended."""
-    outcome = {"ok": True, "why": ""}
+    outcome: dict[str, object] = {"ok": True, "why": "", "number": 0}
     try:
         _attempts()[name]()
     except Exception as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        outcome = {"ok": False, "why": text or type(error).__name__}
+        number = getattr(error, "errno", None) or 0
+        outcome = {"ok": False, "why": text or type(error).__name__, "number": number}
     sys.stdout.write(json.dumps(outcome))
 
 

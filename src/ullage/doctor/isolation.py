@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from ullage.doctor.attempt import NAMESPACES, attempt
 from ullage.doctor.finding import Finding, State
 
 _WIRE = ("wire.unexplained_fraction", "wire.egress_rate")
+_SYSCTL = {"network": "net", "mount": "mnt", "pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
+_EVERYBODY = ["0", "0", "4294967295"]
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_IPC_LOCK": 14, "CAP_SYS_ADMIN": 21}
 
 
@@ -24,6 +27,11 @@ def effective_capabilities(status: str) -> int:
     return 0
 
 
+def in_user_namespace(uid_map: str) -> bool:
+    """Whether the text of `/proc/self/uid_map` is that of a user namespace inside the machine's own."""
+    return bool(uid_map.strip()) and uid_map.split() != _EVERYBODY
+
+
 def _capabilities() -> Finding:
     mask = effective_capabilities(_read("/proc/self/status"))
     held = [name for name, bit in _CAPABILITIES.items() if mask >> bit & 1]
@@ -31,6 +39,11 @@ def _capabilities() -> Finding:
     state = State.YES if not lacking else State.PARTLY if held else State.NO
     detail = f"has {', '.join(held) or 'none of those that count here'}"
     detail += f"; lacks {', '.join(lacking)}" if lacking else ""
+    if held and in_user_namespace(_read("/proc/self/uid_map")):
+        return Finding(
+            "capabilities", "Capabilities", State.PARTLY, f"{detail}; within a user namespace alone",
+            "They count for what was made in that namespace. The lines below say what works.",
+        )  # fmt: skip
     means = {
         State.YES: "A tap can isolate its server, and an agent can lock memory.",
         State.PARTLY: "The lines below say which commands that concerns.",
@@ -47,13 +60,22 @@ def _namespaces() -> Finding:
             "namespaces", "Namespaces", State.YES, f"{', '.join(outcomes)} can be made",
             "`ullage tap --isolate` can leave a server one cable and nothing else.", _WIRE,
         )  # fmt: skip
-    why = outcomes[missing[0]].why
+    first = outcomes[missing[0]]
     state = State.NO if "network" in missing or len(missing) == len(outcomes) else State.PARTLY
-    detail = f"not permitted: {', '.join(missing)} ({why})"
-    if attempt("user-namespace").ok:
+    limited = first.number == errno.ENOSPC  # which the kernel says of its limit on namespaces, not of a disk
+    if limited:
+        detail = f"the kernel's limit is reached: {', '.join(missing)}"
+    else:
+        detail = f"not permitted: {', '.join(missing)} ({first.why})"
+    if not limited and attempt("user-namespace").ok:
         detail += "; within a user namespace they are, which isolation here does not use"
+    remedy = (
+        f"raise {', '.join(f'user.max_{_SYSCTL[kind]}_namespaces' for kind in missing)} with sysctl"
+        if limited
+        else "run it as root"
+    )
     means = (
-        "`ullage tap --isolate` does not start: run it as root, or put the server on a machine whose only "
+        f"`ullage tap --isolate` does not start: {remedy}, or put the server on a machine whose only "
         "cable ends at the tap."
         if state is State.NO
         else f"`ullage tap --isolate` starts only with --isolate-without {':'.join(missing)}, and says so."
@@ -68,9 +90,10 @@ def _cable() -> Finding:
             "cable", "Cable and cap", State.YES, "veth, ifb and tbf work in a namespace of its own",
             "The cap on a server's bytes is held by this kernel.", ("wire.egress_rate",),
         )  # fmt: skip
+    why = "the kernel's limit on namespaces is reached" if outcome.number == errno.ENOSPC else outcome.why
     return Finding(
         "cable", "Cable and cap", State.UNKNOWN if outcome.ok is None else State.NO,
-        f"a capped cable cannot be made ({outcome.why})",
+        f"a capped cable cannot be made ({why})",
         "`--cap` needs another machine, or a switch that limits the port.", ("wire.egress_rate",),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -54,20 +55,27 @@ def _times(text: str) -> list[int]:
 def _locked() -> Finding:
     outcome = attempt("lock")
     claims = ("memory.erased_fraction", "memory.resident_fraction")
-    if outcome.ok:
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    unlimited = limit == resource.RLIM_INFINITY
+    if outcome.ok and (unlimited or attempt("lock-by-right").ok):
         return Finding(
-            "locked-memory", "Locked memory", State.YES, "64 MiB could be locked",
+            "locked-memory", "Locked memory", State.YES, "64 MiB could be locked, and no limit is set",
             "Pages that an agent proves cannot be swapped out meanwhile.", claims,
         )  # fmt: skip
     swap = _swap()
+    remedy = "give the agent CAP_IPC_LOCK"
+    remedy += "" if unlimited else " or raise the limit (LimitMEMLOCK= of its unit, ulimit -l)"
     means = (
-        "There is no swap, so pages stay where they are all the same; give the agent CAP_IPC_LOCK to be sure."
+        f"There is no swap, so pages stay where they are all the same; {remedy} to be sure."
         if swap == 0
-        else "Pages may leave memory during a proof: give the agent CAP_IPC_LOCK, or turn swap off."
+        else f"Pages may leave memory during a proof: {remedy}, or turn swap off."
     )
-    return Finding(
-        "locked-memory", "Locked memory", State.NO, f"not permitted ({outcome.why})", means, claims
-    )
+    why = outcome.why if unlimited else f"the limit is {limit >> 10:,} KiB"
+    if outcome.ok:
+        return Finding(
+            "locked-memory", "Locked memory", State.PARTLY, f"64 MiB could be locked; {why}", means, claims
+        )
+    return Finding("locked-memory", "Locked memory", State.NO, f"not permitted ({why})", means, claims)
 
 
 def _swap() -> int | None:

@@ -74,6 +74,9 @@ class Host(Protocol):
     def segments(self) -> tuple[tuple[Segment, Region], ...]:
         """What memory of the server holds what."""
 
+    def others(self) -> tuple[Segment, ...]:
+        """What is in memory as well, and cannot be read: it counts for nothing."""
+
     def freeze(self, seconds: float) -> None:
         """Hold the server between two steps, at most so long. Raises FaultError when a step takes longer."""
 
@@ -242,12 +245,14 @@ class Agent:
             raise RefusedError(Code.DIGEST)
 
     def _declared(self) -> tuple[Segment, ...]:
-        """The map. Segment i can be read as space 128 + i; ballast comes last: the mapped part of space 0."""
+        """The map. Segment i can be read as space 128 + i. Ballast, the mapped part of space 0, is the last
+        of these; then comes what cannot be read."""
         pairs = self._host.segments() if self._host else ()
         ballast = Segment(SegmentKind.BALLAST, "ballast", self._keeper.mapped(0))
         mapped = ((ballast, self._keeper.region(0)),) if ballast.size else ()
         self._keeper.adopt(tuple(region for _, region in (*pairs, *mapped)))
-        return tuple(segment for segment, _ in (*pairs, *mapped))
+        others = self._host.others() if self._host else ()
+        return (*(segment for segment, _ in (*pairs, *mapped)), *others)
 
 
 @contextlib.contextmanager

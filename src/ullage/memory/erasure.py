@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ullage.errors import IntegrityError, UsageError
+from ullage.errors import IntegrityError, UllageError, UsageError
 from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
 from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
+from ullage.memory.keeper import EVERYTHING
 from ullage.memory.messages import (
     MAX_REGION_BLOCKS,
     VERSION,
@@ -56,8 +57,9 @@ class Plan:
 
     mode: Mode
     size: int = 0
-    """Bytes to erase of space 0; 0 for all that the agent reaches."""
+    """Bytes to erase of the space; 0 for all that the agent reaches."""
     space: int = 0
+    """0 is main memory, 1 … are devices, `keeper.EVERYTHING` is all of them at once."""
     rounds: int = 20
     quorum: int = 1
     sample: int = 0
@@ -148,7 +150,8 @@ def erase(
         raise IntegrityError(
             f"The agent mapped {mapped.size} bytes of the {plan.size} that it was asked for."
         )
-    if plan.space == 0 and mapped.size > welcome.machine_bytes:
+    most = {0: welcome.machine_bytes, EVERYTHING: welcome.machine_bytes + welcome.device_bytes}
+    if mapped.size > most.get(plan.space, mapped.size):
         raise IntegrityError("The agent mapped more memory than it said that there is.")
     blocks = size // BLOCK_BYTES
     if blocks > MAX_REGION_BLOCKS:
@@ -207,7 +210,11 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
     began = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="lockstep") as pool:
         work = pool.submit(_timed, expectation.run)
-        connection.ask(Fill(job.space, job.size, seed, kappa), Done, limit)
+        try:
+            connection.ask(Fill(job.space, job.size, seed, kappa), Done, limit)
+        except UllageError:
+            expectation.cancel()
+            raise
         seconds = time.monotonic() - began
         expand_seconds, expected = work.result()
     return seconds, expand_seconds, zip(questions, expected, strict=True)

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ullage.errors import UndecidedError
 from ullage.memory.messages import KEY_BYTES
 from ullage.memory.noise import BLOCK_BYTES, Noise, Question, SegmentTag
 from ullage.memory.region import usable_cores
@@ -117,6 +118,15 @@ class Expectation:
         self._questions = questions
         self._threads = threads or usable_cores()
         self._progress = progress
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Have `run`, in another thread, end soon with UndecidedError: nobody wants the tags any more."""
+        self._cancelled.set()
+
+    def _go_on(self, _: memoryview | None = None) -> None:
+        if self._cancelled.is_set():
+            raise UndecidedError("The expansion of the noise was called off.")
 
     def run(self) -> list[list[bytes]]:
         """The tags of each question; only blocks that some question asks for are expanded."""
@@ -133,7 +143,8 @@ class Expectation:
 
         def work(first: int) -> list[list[bytes]]:
             count = min(SEGMENT_BLOCKS, total - first)
-            return expand_part(self._new_noise(), self._questions, first, count, passed=passed.add)
+            noise, asked = self._new_noise(), self._questions
+            return expand_part(noise, asked, first, count, self._go_on, passed=passed.add)
 
         parts = list(pool.map(work, range(0, total, SEGMENT_BLOCKS)))
         return join_parts(parts)
@@ -148,6 +159,7 @@ class Expectation:
         for first, count, wanted in self._strides(total):
             data = buffer[: count * BLOCK_BYTES]
             shares = [wanted[worker :: self._threads] for worker in range(self._threads)]
+            self._go_on()
             list(pool.map(_expand, noises, shares, [data] * self._threads, [first] * self._threads))
             list(pool.map(lambda found, a=first, d=data: found.feed(a, d), rounds))
             self._progress((first + count) * BLOCK_BYTES >> 20, total * BLOCK_BYTES >> 20)

@@ -40,6 +40,7 @@ class Server(Protocol):
     def freeze(self, seconds: float) -> None: ...
     def thaw(self) -> bool: ...
     def weights(self) -> Sequence[Readable]: ...
+    def copied(self) -> int: ...
     def cache(self) -> Cached | None: ...
 
 
@@ -89,6 +90,11 @@ class ServerHost:
         kinds = [(SegmentKind.WEIGHTS, piece) for piece in self._server.weights()]
         kinds += [(SegmentKind.KV_CACHE, piece) for piece in (cache.pieces if cache else ())]
         return tuple((Segment(kind, piece.name, piece.size), SegmentRegion(piece)) for kind, piece in kinds)
+
+    def others(self) -> tuple[Segment, ...]:
+        """Weights that the server computes on when they are not those of the files."""
+        copied = self._server.copied()
+        return (Segment(SegmentKind.OTHER, "weights in another precision", copied),) if copied else ()
 
     def sequences(self) -> tuple[CacheShape, tuple[tuple[int, ...], ...]]:
         """Shape of the key-value memory, and what it stands for."""

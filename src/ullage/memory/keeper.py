@@ -12,6 +12,7 @@ from ullage.errors import FaultError, UllageError
 from ullage.memory.messages import Chain, Code
 from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
+from ullage.memory.together import TogetherRegion
 
 _PIECE_BYTES = 4 << 20
 _CHAIN_NONCE = bytes(12)
@@ -20,6 +21,8 @@ _TAG_BYTES = 1 << 20
 
 FIRST_SEGMENT = 128
 """The space of a server's first declared segment."""
+EVERYTHING = 254
+"""Main memory and all devices as one region, to be erased at once."""
 WHOLE_MAP = 255
 """The space in which all declared segments lie one after the other."""
 
@@ -58,10 +61,16 @@ class Keeper:
         self._regions: dict[int, Region] = {}
         self._adopted: tuple[Region, ...] = ()
         self._whole: Region | None = None
+        self._together: Region | None = None
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="memory")
 
     def map(self, space: int, size: int) -> Region:
         """Map `size` bytes (0: all). A region that is there is used again, so that warm pages stay warm."""
+        if space == EVERYTHING:
+            if size:
+                raise RefusedError(Code.IMPOSSIBLE)
+            self._together = TogetherRegion([self.map(one, 0) for one in range(len(self.limits))])
+            return self._together
         limit = self._limit(space)
         size = (size or limit) // BLOCK_BYTES * BLOCK_BYTES
         if size > limit or size == 0:
@@ -95,8 +104,8 @@ class Keeper:
         found = self._regions.get(space)
         if FIRST_SEGMENT <= space < FIRST_SEGMENT + len(self._adopted):
             found = self._adopted[space - FIRST_SEGMENT]
-        if space == WHOLE_MAP:
-            found = self._whole
+        if space in (EVERYTHING, WHOLE_MAP):
+            found = self._together if space == EVERYTHING else self._whole
         if found is None or found.size < size:
             raise RefusedError(Code.NOT_MAPPED)
         return found
@@ -112,7 +121,16 @@ class Keeper:
         return found.size if found else 0
 
     def release(self, space: int, keep: int = 0) -> None:
-        """Give memory back to the system, all but the first `keep` bytes."""
+        """Give memory back to the system, all but the first `keep` bytes.
+
+        Of EVERYTHING the devices go back whole, and as much of main memory as is to be given back in all.
+        """
+        if space == EVERYTHING:
+            given = (self._together.size if self._together else 0) - keep
+            self._together = None
+            for device in range(1, len(self.limits)):
+                self.release(device)
+            space, keep = 0, max(0, self.mapped(0) - given)
         found = self._regions.get(space)
         if found:
             found.keep(keep)

@@ -30,8 +30,7 @@ _MAX_SEGMENTS = 100_000
 _MAX_TOKENS = 1 << 20
 _PAGE_BYTES = 4096
 
-_U8, _U16, _U32, _U64 = Number(1), Number(2), Number(4), Number(8)
-_SPACE = _U8
+_SPACE, _U8, _U16, _U32, _U64 = Number(1), Number(1), Number(2), Number(4), Number(8)
 _VERSION = Behind(MAGIC, _U16, "The peer does not speak the memory protocol.")
 
 

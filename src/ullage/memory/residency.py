@@ -35,7 +35,7 @@ from ullage.memory.messages import (
 )
 from ullage.memory.noise import TAG_BYTES
 from ullage.memory.region import CHAIN_BLOCK_BYTES, joined_size
-from ullage.memory.segments import Segment, SegmentKind
+from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.snapshot import dump
 from ullage.memory.wire import Connection
 
@@ -154,7 +154,7 @@ class Challenger:
         """
         self._announced = time.perf_counter()
         segments = self._connection.ask(Declare(), Segments, 30).segments
-        others = sum(segment.size for segment in segments if segment.kind is not SegmentKind.BALLAST)
+        others = sum(one.size for one in readable(segments) if one.kind is not SegmentKind.BALLAST)
         self._ballast.resize(self._plan.budget - others)
         self._declared.ballast = self._ballast.size
 
@@ -166,7 +166,8 @@ class Challenger:
         """
         told = time.perf_counter()
         announced, self._announced = self._announced or told, None
-        segments = self._connection.ask(Freeze(_FREEZE_SECONDS), Segments, 2 * _FREEZE_SECONDS).segments
+        declared = self._connection.ask(Freeze(_FREEZE_SECONDS), Segments, 2 * _FREEZE_SECONDS).segments
+        segments = readable(declared)
         challenged = self._sizes(segments)
         contents = self._declared.contents(segments)
         nonce = secrets.token_bytes(TAG_BYTES)
@@ -179,7 +180,7 @@ class Challenger:
         seconds = time.perf_counter() - began
         tokens, cached = self._read_cache(segments)
         if not self._connection.ask(Thaw(), Done, 30).size:
-            return None, segments
+            return None, declared
         frozen = time.perf_counter() - told
         cache = self._check(tokens, cached)
         sources = [one.source if one else BufferSource(cached[index]) for index, one in enumerate(contents)]
@@ -192,7 +193,7 @@ class Challenger:
         correct = correct and (cache is None or cache.is_declared)
         late = seconds > self.deadline
         visit = Visit(seconds, late, correct, began - announced, frozen, challenged, counted, cache)
-        return visit, segments
+        return visit, declared
 
     def _sizes(self, segments: Sequence[Segment]) -> dict[SegmentKind, int]:
         sizes: dict[SegmentKind, int] = {}

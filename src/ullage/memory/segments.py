@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from ullage.errors import IntegrityError
 
 
 class SegmentKind(IntEnum):
@@ -22,6 +25,17 @@ class Segment:
     kind: SegmentKind
     name: str
     size: int
+
+
+def readable(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments that can be read and challenged: all but those of kind OTHER, which come last.
+
+    Raises IntegrityError when one of these stands before another kind.
+    """
+    found = tuple(segment for segment in segments if segment.kind is not SegmentKind.OTHER)
+    if found != tuple(segments[: len(found)]):
+        raise IntegrityError("The agent declares memory that cannot be read before memory that can.")
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ullage.memory.declared import DeclaredState
 from ullage.memory.erasure import Erasure, Plan, Progress, erase, greet
 from ullage.memory.messages import Bye, Declare, Segments
 from ullage.memory.residency import Holding, HoldPlan, hold
+from ullage.memory.segments import readable
 from ullage.memory.snapshot import Finding, snapshot
 from ullage.memory.wire import Connection, address_of
 from ullage.model.identity import identify
@@ -69,7 +70,7 @@ def run_hold(
 
 def _snapshot(connection: Connection, state: DeclaredState) -> list[Finding]:
     """All that stands still: weights and ballast. Key-value memory was read and checked with each chain."""
-    segments = connection.ask(Declare(), Segments, 30).segments
+    segments = readable(connection.ask(Declare(), Segments, 30).segments)
     contents = state.contents(segments)
     return snapshot(
         connection,

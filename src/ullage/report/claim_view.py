@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from ullage.claims import Bound, Claim, Evidence, Reading
 from ullage.report.adversaries import Played, broken_by
+from ullage.report.coverage import EXPECTED
 from ullage.report.words import confidence, moment, number, percent
 
 _AREAS = {
@@ -26,6 +28,15 @@ _AREAS = {
     "fleet": "A fleet",
 }
 _TESTED_AS = {"work": "compute", "enforce": "token", "calibration": "token", "wire": "channel"}
+_MAIN = frozenset(
+    (
+        *(name for name, _, _ in EXPECTED), "token.mismatch_rate", "token.covert_capacity",
+        "token.false_alarm_rate", "compute.accounted_flop", "training.slowdown", "exfiltration.time",
+    )
+)  # fmt: skip
+"""Names that a page lists by themselves; figures beside them are folded where they are many."""
+_MANY = 6
+_TRUTH = "1 or 0"
 _SIGNS = {Bound.UPPER: "≤ ", Bound.LOWER: "≥ ", Bound.ESTIMATE: ""}
 
 
@@ -38,6 +49,8 @@ class ClaimView:
     barred: tuple[str, ...]
     window: str
     broken: str
+    origin: str = ""
+    """The input that it is from, where several have one of that name."""
 
     @property
     def is_shown(self) -> bool:
@@ -52,6 +65,18 @@ class Group:
     claims: tuple[ClaimView, ...]
 
     @property
+    def further(self) -> tuple[ClaimView, ...]:
+        """Those that are folded away: figures beside the main ones, where there are many."""
+        beside = tuple(one for one in self.claims if one.claim.name not in _MAIN)
+        return beside if _MANY < len(beside) < len(self.claims) else ()
+
+    @property
+    def first(self) -> tuple[ClaimView, ...]:
+        """The others."""
+        folded = {id(one) for one in self.further}
+        return tuple(one for one in self.claims if id(one) not in folded)
+
+    @property
     def for_inspector(self) -> int:
         return sum(1 for one in self.claims if one.is_shown and not one.barred)
 
@@ -62,6 +87,8 @@ def figure(claim: Claim) -> str:
         return "unbounded"
     if claim.value is None:
         return "not covered"
+    if claim.unit == _TRUTH:
+        return f"{'yes' if claim.value >= 1 else 'no'} {confidence(claim.confidence)}".rstrip()
     text = _SIGNS[claim.bound] + _value(claim.value, claim.unit)
     if claim.interval:
         low = "–∞" if claim.interval.low is None else _value(claim.interval.low, claim.unit)
@@ -70,12 +97,19 @@ def figure(claim: Claim) -> str:
     return f"{text} {confidence(claim.confidence)}".rstrip()
 
 
-def groups(claims: Iterable[Claim], table: Sequence[Played]) -> tuple[Group, ...]:
-    """Claims by area, areas in a fixed order."""
+def groups(
+    claims: Iterable[Claim], table: Sequence[Played], origin: Callable[[Claim], str] = lambda claim: ""
+) -> tuple[Group, ...]:
+    """Claims by area, areas in a fixed order. `origin` names the input that a claim is from."""
+    claims = tuple(claims)
+    times = Counter(claim.name for claim in claims)
     by_area: dict[str, list[ClaimView]] = {}
     for claim in claims:
         area = claim.name.split(".", 1)[0]
-        by_area.setdefault(area, []).append(_view(claim, area, table))
+        view = _view(claim, area, table)
+        if times[claim.name] > 1:
+            view = replace(view, origin=origin(claim))
+        by_area.setdefault(area, []).append(view)
     order = [area for area in _AREAS if area in by_area]
     order += sorted(set(by_area) - set(order))
     return tuple(Group(_AREAS.get(area, area.capitalize()), tuple(by_area[area])) for area in order)
@@ -99,4 +133,4 @@ def _value(value: float, unit: str) -> str:
         return percent(value)
     if unit == "s":
         return f"{value:.3g} s"
-    return f"{number(value)} {unit}" if unit and unit not in ("1 or 0", "factor") else number(value)
+    return f"{number(value)} {unit}" if unit and unit != "factor" else number(value)

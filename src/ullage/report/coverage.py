@@ -17,7 +17,7 @@ EXPECTED = (
     ("prompt.outside_fraction", "where prompts came from", "ullage audit LOG"),
     ("log.integrity", "that the log is whole and signed", "ullage log verify LOG"),
     ("log.coverage", "that every request has its record", "ullage log verify LOG"),
-    ("channel.residual", "what length, timing, order and errors may carry", "ullage redteam wire"),
+    ("channel.residual", "what length, timing, order and errors may carry", "ullage residual LOG"),
     ("wire.unexplained_fraction", "bytes that no record explains", "ullage wire meter"),
     ("wire.egress_rate", "bytes a second that can leave", "ullage wire meter"),
     ("wire.other_ways_out", "ways beside the tap", "ullage wire check"),
@@ -25,7 +25,7 @@ EXPECTED = (
     ("memory.erased_fraction", "what a wipe overwrites", "ullage memory erase"),
     ("memory.wipe_cycle", "how often state is lost", "ullage memory cycle"),
     ("compute.accounted_fraction", "what the processors do", "ullage work account"),
-    ("total.covert_bits_per_day", "every way out added up", ""),
+    ("total.covert_bits_per_day", "every way out added up", "ullage total"),
 )
 ALWAYS = (
     "Side channels of power, radio, heat and sound.",

@@ -21,17 +21,26 @@ from ullage.report.fractions import axis_position, axis_ticks, worst
 from ullage.report.report_page import Reader, Slowdown, Sources, reader
 
 SHOWN = (
-    ("requests_total", "requests"),
-    ("output_tokens_total", "tokens out"),
-    ("client_sent_bytes_total", "bytes released"),
-    ("failed_total", "failures of the server"),
-    ("tap_delays_total", "slots missed"),
-    ("noncanonical_outputs_total", "outputs not canonical"),
+    ("requests_total", "requests", 100),
+    ("output_tokens_total", "tokens out", 10_000),
+    ("client_sent_bytes_total", "bytes released", 1_000_000),
+    ("failed_total", "failures of the server", 10),
+    ("tap_delays_total", "slots missed", 10),
+    ("noncanonical_outputs_total", "outputs not canonical", 10),
 )
-"""Figures in the order of the page; each rises in steps, as the tap quantises it."""
+"""Figures in the order of the page, and the step in which the tap has each rise: less of it reads as less."""
 LEFT, BUDGET = "covert_left_bits", "covert_budget_bits"
 """What today's answers may still carry in secret, and the declared budget, where there is one."""
 _ALARM = "alarm_"
+_REASONS = {
+    "channel_exhausted": "late and failed answers have used up their allowance",
+    "log_unavailable": "its log cannot be written",
+    "enforcer_unavailable": "the reference beside it does not answer",
+    "meter_unavailable": "the meter of the server's link is silent",
+    "clock_unsure": "its clock has jumped",
+    "shutting_down": "it is being stopped",
+}
+"""What `/readyz` says of a tap that is closed, in words."""
 STANDING = (
     ("token.mismatch_rate", "mismatches"),
     ("total.covert_bits_per_day", "hidden bits a day"),
@@ -66,8 +75,8 @@ class Glance:
         value: dict[str, Any] = {
             "at": self.at,
             "ready": self.ready,
-            "reason": self.reason,
-            "figures": {name: self.figures.get(name) for name, _ in SHOWN},
+            "reason": _REASONS.get(self.reason, self.reason),
+            "figures": {name: self.figures.get(name) for name, *_ in SHOWN},
             "left": self.figures.get(LEFT),
             "budget": self.figures.get(BUDGET),
             "alarms": self.alarms,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
+from pathlib import PurePath
 
 from ullage.claims import Claim, Reading, merge
 from ullage.report import words
@@ -57,6 +58,11 @@ class Curve:
         """Top of the picture: room for the threshold, but never so high that the curve is a line."""
         top = max((value for _, value in self.points), default=0.0)
         return max(1.25 * self.threshold, min(top, 6 * self.threshold))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the curve goes on below the picture."""
+        return any(value < self.low for _, value in self.points)
 
     def height(self, value: float) -> float:
         """Where a value lies on the picture, 0 at its top and 100 at its bottom."""
@@ -140,6 +146,11 @@ class Sources:
         real = (document for document in self.documents if not is_game(document))
         return merge((all_claims(real), self.extra_claims))
 
+    def origin(self, claim: Claim) -> str:
+        """The last part of the name of the first input that has this claim."""
+        found = (one.name for one in self.documents if claim in one.claims)
+        return PurePath(next(found, "the log, checked just now")).name
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -186,7 +197,7 @@ def make_report(sources: Sources, created: str) -> Report:
         outcome=_outcome(sources),
         sources=sources,
         readers=tuple(reader(sources, reading) for reading in (Reading.INSPECTOR, Reading.OPERATOR)),
-        groups=groups(sources.claims, table),
+        groups=groups(sources.claims, table, sources.origin),
         adversaries=table,
         wires=wire_accounts(sources.documents),
         wipes=wipes(sources.documents),

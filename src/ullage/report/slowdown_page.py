@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from ullage.report.environment import render_template
+from ullage.report.slowdown_summary import summarise
 from ullage.report.words import days, factor, number
 
 _AXIS_LOW, _AXIS_HIGH = 1.0, 50.0  # slowdowns on the pictures, logarithmic
@@ -62,6 +63,7 @@ def render(document: Mapping[str, Any], grid: Mapping[str, Any], created: str) -
     return render_template(
         "slowdown.html.j2",
         document=document,
+        summary=summarise(document),
         rows=rows,
         levers=levers,
         bars=document["tornado"][:_SHOWN_BARS],

@@ -79,12 +79,14 @@ class Maintenance:
         self._engine = engine
         self._dtype = dtype
         self._files: dict[str, FileBuffer] = {}
+        self._copied = 0
 
     def stop(self, seconds: float) -> None:
         """Drain, then drop weights and caches and give their pages back. Raises FaultError if requests in
         flight take longer; then the server goes on."""
         self._engine.pause(seconds)
         self._files.clear()
+        self._copied = 0
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -110,9 +112,13 @@ class Maintenance:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.content)
             model = load_causal_lm(Path(folder), self._dtype)
-        for name, file in self._files.items():
-            if name.endswith(".safetensors"):
-                share_storage(model, file.memory)
+        shared = sum(
+            share_storage(model, file.memory)
+            for name, file in self._files.items()
+            if name.endswith(".safetensors")
+        )
+        held = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in model.parameters()}
+        self._copied = sum(held.values()) - shared
         gc.collect()
         self._engine.resume(model)
 
@@ -135,6 +141,10 @@ class Maintenance:
         cache, rows = self._engine.rows_in_memory()
         tensors = cache.tensors() if cache else ()
         return CacheBuffers(tensors, rows) if tensors else None
+
+    def copied(self) -> int:
+        """Bytes of weights that the model holds a second time, in another precision than the files have."""
+        return self._copied
 
     def weights(self) -> tuple[FileBuffer, ...]:
         """The buffers that hold weights, in order of name."""

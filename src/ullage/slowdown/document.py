@@ -135,6 +135,7 @@ def _strategies(evaluation: Evaluation) -> list[dict[str, object]]:
             "name": row.strategy.name,
             "number": row.strategy.number,
             "label": row.strategy.label,
+            "story": row.strategy.story,
             "serves": "reinforcement learning" if row.strategy.reinforcement else "any training",
             "usable_share": quantiles_json(row.share),
             "throughput_slowdown": quantiles_json(row.throughput),

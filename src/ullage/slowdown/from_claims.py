@@ -7,7 +7,7 @@ not belong to one machine), and values that cannot be. A figure that may err to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ullage.claims import Bound, Claim, Evidence, Reading, Trust
@@ -52,44 +52,65 @@ _SETTERS: tuple[tuple[tuple[str, ...], str, _Setter], ...] = (
 
 
 def apply_claims(
-    scenario: Scenario, claims: Iterable[Claim], reading: Reading = Reading.OPERATOR, model: str = ""
+    scenario: Scenario,
+    claims: Iterable[Claim],
+    reading: Reading = Reading.OPERATOR,
+    model: str = "",
+    places: Sequence[str] = (),
 ) -> Scenario:
     """The scenario with what the claims say about its machine.
 
-    `model` is the digest that the scenario names, if any. Raises UsageError, with the number of the claim in
-    its file, for claims of another model or with a value that cannot be.
+    `model` is the digest that the scenario names, if any; `places` says where each claim stood ("claim 1" and
+    so on without). Raises UsageError, with that place, for claims of another model or with a value that
+    cannot be.
     """
     read = [claim.read_as(reading) for claim in claims]
-    numbers = {id(claim): number for number, claim in enumerate(read, 1)}
-    _refuse_other_models(read, model)
+    named = places or [f"claim {number}" for number in range(1, len(read) + 1)]
+    where = {id(claim): place for claim, place in zip(read, named, strict=True)}
+    _refuse_other_models(read, where, model)
     given = [claim for claim in read if not claim.subject.startswith("fleet of ")]  # we count by the rack
     constraints, notes, warnings = scenario.constraints, dict(scenario.notes), list(scenario.warnings)
     warnings += [sentence for claim in given for sentence in _other_way(claim)]
     behind: dict[str, list[Note]] = {}  # of each field that claims set, the parts that stand now
     for names, field, apply in _SETTERS:
-        claim = _worst(given, names)
-        if claim is None:
+        for claim in given:
+            if claim.name in names and claim.value is not None:
+                _refuse_impossible(claim, claim.value, where[id(claim)], field)
+        worst = _worst(given, names)
+        if worst is None:
             continue
-        if claim.value is None:
+        if worst.value is None:
             constraints = unconstrain(constraints, field)
-            said = "has no bound" if claim.unbounded else "is not covered"
-            warnings.append(f"{claim.name} {said}: {field} is taken as unconstrained")
+            said = "has no bound" if worst.unbounded else "is not covered"
+            warnings.append(f"{worst.name} {said}: {field} is taken as unconstrained")
             behind[field] = [Note(Evidence.NOT_COVERED.value, "none")]
         else:
-            _refuse_impossible(claim, numbers[id(claim)], field)
             if field == "egress":
-                warnings.append(f"{claim.name} is about what leaves: the cap is taken to hold both ways")
-            constraints = apply(constraints, claim.value)
+                warnings.append(f"{worst.name} is about what leaves: the cap is taken to hold both ways")
+            constraints = apply(constraints, worst.value)
             if fault := first_fault(constraints):
                 raise UsageError(
-                    f"claim {numbers[id(claim)]} ({claim.name}: {claim.value:g}) does not fit the scenario: "
+                    f"{where[id(worst)]} ({worst.name}: {worst.value:g}) does not fit the scenario: "
                     f"{fault[0]} {fault[1]}."
                 )
             kept = behind.get(field, []) if apply is _add_unexplained else []
-            behind[field] = [*kept, _note_of(claim)]
+            behind[field] = [*kept, _note_of(worst)]
         notes[field] = _joined(behind[field])
+        warnings = [line for line in warnings if not _answered(line, field, worst)]
     warnings += _silences(given, constraints, notes)
     return Scenario(scenario.name, check(constraints), notes, tuple(dict.fromkeys(warnings)))
+
+
+def _answered(line: str, field: str, claim: Claim) -> bool:
+    """Whether this complaint of the scenario's is settled by a claim that sets the field."""
+    settled = (f"{field}: not covered", f"memory.{field}: not given")
+    return line.startswith(settled) or (
+        claim.name == "total.covert_bits_per_day"
+        and line.startswith(("residual: not", "tokens.residual: not"))
+    )
+
+
+_FRACTIONS = ("token.covert_fraction_text", "token.covert_fraction")
 
 
 def _silences(given: list[Claim], constraints: Constraints, notes: dict[str, Note]) -> list[str]:
@@ -102,17 +123,22 @@ def _silences(given: list[Claim], constraints: Constraints, notes: dict[str, Not
             said.append(f"no claim on {names[0]}: every wipe is taken to erase all memory")
         else:
             said.append(f"no claim on {names[0]}: {field} stays as the scenario has it")
+    leaks = {claim.name for claim in given}
+    if leaks & {*_FRACTIONS} and "residual" not in notes and "total.covert_bits_per_day" not in leaks:
+        said.append(
+            "nothing on lengths, times and order (total.covert_bits_per_day): they are taken to carry none"
+        )
     if {"erased", "wipe_cycle"} & notes.keys() and not constraints.wiped:
         said.append("memory.wipe_period of the scenario is not given: wipes are taken as never repeated")
     return said
 
 
-def _refuse_impossible(claim: Claim, number: int, field: str) -> None:
+def _refuse_impossible(claim: Claim, value: float, place: str, field: str) -> None:
     """No figure is negative, and no share above one."""
-    where = f"claim {number} ({claim.name}: {claim.value:g})"
-    if claim.value is not None and claim.value < 0:
+    where = f"{place} ({claim.name}: {value:g})"
+    if value < 0:
         raise UsageError(f"{where} is negative.")
-    if claim.value is not None and field in _LOWER and claim.value > 1:
+    if field in _LOWER and value > 1:
         raise UsageError(f"{where} is a share above 1: what it was measured against is too small.")
 
 
@@ -167,16 +193,16 @@ def _worst(claims: list[Claim], names: tuple[str, ...]) -> Claim | None:
     return None
 
 
-def _refuse_other_models(claims: list[Claim], model: str) -> None:
+def _refuse_other_models(claims: list[Claim], where: Mapping[int, str], model: str) -> None:
     seen = {model: "the scenario"} if model else {}
-    for number, claim in enumerate(claims):
+    for claim in claims:
         digest = claim.inputs.get("model", "")
         if not digest:
             continue
         if seen and digest not in seen:
-            other, where = next(iter(seen.items()))
+            other, first = next(iter(seen.items()))
             raise UsageError(
-                f"claim {number + 1} ({claim.name}) is about the model {digest[:23]}…, "
-                f"{where} about {other[:23]}…: use the claims of one model."
+                f"{where[id(claim)]} ({claim.name}) is about the model {digest[:23]}…, "
+                f"{first} about {other[:23]}…: use the claims of one model."
             )
-        seen.setdefault(digest, f"claim {number + 1}")
+        seen.setdefault(digest, where[id(claim)])

@@ -214,6 +214,8 @@ def _loud(reader: _Reader) -> tuple[str, ...]:
     silent = [text for field, text in _SILENCE.items() if field not in reader.lines]
     if "wipe_period" in reader.lines and "erased" not in reader.lines:
         silent.append("memory.erased: not given, every wipe is taken to erase all memory")
+    if "covert_fraction" in reader.lines and "residual" not in reader.lines:
+        silent.append("tokens.residual: not given, lengths, times and order are taken to carry nothing")
     return (*uncovered, *silent)
 
 

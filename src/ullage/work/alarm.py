@@ -5,11 +5,10 @@ tenant that takes the share q >= shift adds q - shift/2 a window, so it is found
 limit / (q - shift/2) windows: with shift = limit = 0.1 in one to two windows for 20 %, in three for 10 %.
 Noise of a few per cent a window never adds up, because each honest window takes shift/2 away again.
 
-A machine is held to what it has shown. The same sum upwards, U_i = max(0, U_{i-1} + fraction_i - (expected
-+ excess/2)), shows when U_i > `limit` that the machine does more than expected: units are verified, so no
-prover can make that up. From then on the smallest window of that stretch is what is expected. A tenant that
-was there from the first window on gains by a calibration that is too slow all the same: only a better one
-finds it.
+A machine is held to what it has shown. Three windows in a row above the expected by more than `excess` show
+that it does more: units are verified, so no prover can make that up. From then on the smallest of the three
+is what is expected. A tenant that was there from the first window on gains by a calibration that is too slow
+all the same: only a better one finds it.
 """
 
 from __future__ import annotations
@@ -25,8 +24,12 @@ from ullage.work.window import Outcome, Window
 SHIFT = 0.10
 """The smallest tenant that the alarm is made for, as a share of the machine."""
 LIMIT = 0.10
+LARGEST_LIMIT = 0.30
+"""Above it a tenant of 10 % would take more than six windows: that is no alarm."""
 EXCESS = 0.04
-"""So much more than expected is noticed: at 5.6 % a tenant of 10 % would not move the sum any more."""
+"""So much above the expected is noticed: at 0.056 a tenant of 10 % would not move the sum any more."""
+STRETCH = 3
+"""Windows above the expected, in a row, that raise it: one may be an accident."""
 _WINDOWS = 10_000
 """A week of minutes."""
 _FALSE = 0.01
@@ -41,14 +44,14 @@ class Alarm:
     expected: float
     shift: float = SHIFT
     limit: float = LIMIT
+    excess: float = EXCESS
     level: float = 0.0
     fired_at: int | None = None
     """Number of windows seen when it first sounded."""
     raised_at: int | None = None
     """Number of windows seen when the machine had last shown that it does more than was expected."""
     seen: int = 0
-    _above: float = field(default=0.0, repr=False)
-    _stretch: float = field(default=math.inf, repr=False)
+    _stretch: list[float] = field(default_factory=list, repr=False)
 
     def add(self, fraction: float) -> bool:
         """Take one window in; whether the alarm sounds now."""
@@ -67,12 +70,9 @@ class Alarm:
                 self.add(window.accounted(median=True))
 
     def _look_up(self, fraction: float) -> None:
-        self._above = max(0.0, self._above + fraction - (self.expected + EXCESS / 2))
-        self._stretch = min(self._stretch, fraction) if self._above else math.inf
-        if self._above > self.limit:
-            self.expected = max(self.expected, self._stretch)
-            self.raised_at = self.seen
-            self._above, self._stretch = 0.0, math.inf
+        self._stretch = [*self._stretch, fraction] if fraction > self.expected + self.excess else []
+        if len(self._stretch) == STRETCH:
+            self.expected, self.raised_at, self._stretch = min(self._stretch), self.seen, []
 
 
 def expected_fraction(
@@ -93,7 +93,8 @@ def alarm_from(honest: Sequence[float], edge: float, edge_then: float) -> Alarm:
     Expected is the lower limit of the twin's mean, at 0.99. The limit is 0.1, or more if honest windows
     scatter by more than 2.7 %: if their deviations are independent and sub-Gaussian with variance s^2,
     exp(2 k S / s^2) is a supermartingale from each start, k = shift/2 (Lundberg; Ville 1939), so N windows
-    sound a false alarm with probability at most N exp(-2 k limit / s^2) = 0.01. s is the upper limit at 0.99.
+    sound a false alarm with probability at most N exp(-2 k limit / s^2) = 0.01. s is the upper limit at 0.99;
+    no window is above the expected by accident if that takes 3 s, three times in a row.
     Where speed drifts from minute to minute windows are not independent: the twin's have to span the drift.
     """
     from scipy.stats import chi2, t
@@ -106,4 +107,5 @@ def alarm_from(honest: Sequence[float], edge: float, edge_then: float) -> Alarm:
     error = float(t.ppf(_CONFIDENCE, count - 1)) * deviation / math.sqrt(count)
     variance = deviation**2 * (count - 1) / float(chi2.ppf(1 - _CONFIDENCE, count - 1))
     expected = float(values.mean()) - error + edge_then - edge
-    return Alarm(expected, limit=max(LIMIT, variance * math.log(_WINDOWS / _FALSE) / SHIFT))
+    limit = max(LIMIT, variance * math.log(_WINDOWS / _FALSE) / SHIFT)
+    return Alarm(expected, limit=limit, excess=max(EXCESS, 3 * math.sqrt(variance)))

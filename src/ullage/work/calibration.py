@@ -173,6 +173,11 @@ class Calibration(_Part):
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
+            if any(one["loc"] == ("version",) for one in error.errors(include_input=False)):
+                raise MalformedError(
+                    "The work calibration is of another version, which prices units differently; run "
+                    "`ullage work calibrate` on the twin again."
+                ) from error
             raise MalformedError(f"The work calibration is misshapen: {where}: {first['msg']}.") from error
         except UsageError as error:
             raise MalformedError(f"The work calibration is misshapen: {error}") from error

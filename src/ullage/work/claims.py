@@ -19,7 +19,7 @@ CONFIDENCE = 0.99
 FULL_CHECK_BITS = 60
 """Two vectors mod p = 2^31 - 1: p^-2 < 2^-60 (`freivalds`)."""
 ASSUMPTIONS = (
-    "no exact kernel on this kind of machine is faster than the fastest one calibrated",
+    "no exact kernel, cipher or hash on this kind of machine is faster than the fastest one calibrated",
     "the number of slots is the machine's (the inventory is right)",
     "no helper on the same side of the cap computes units: a unit costs it 90 bytes of wire",
     "SHA-256 binds, and AES-256 in counter mode cannot be told from random",

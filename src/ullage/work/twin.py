@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from multiprocessing import get_context
 
-from ullage.errors import FaultError
+from ullage.errors import FaultError, UndecidedError
 from ullage.work.agent import listen, serve_slot
+from ullage.work.alarm import LARGEST_LIMIT, alarm_from
 from ullage.work.calibration import Calibration, HonestWindows
 from ullage.work.prover import Prover
 from ullage.work.run import Accounting, Plan
@@ -50,3 +51,15 @@ def measure_honest(
             "The twin's own honest account failed: " + "; ".join(f for w in found for f in w.findings[:2])
         )
     return HonestWindows(seconds=seconds, fractions=tuple(window.accounted(median=True) for window in found))
+
+
+def check_quiet(honest: HonestWindows) -> HonestWindows:
+    """The same windows. Raises UndecidedError if they scatter so much that their alarm would find nobody."""
+    limit = alarm_from(honest.fractions, 0.0, 0.0).limit
+    if limit > LARGEST_LIMIT:
+        raise UndecidedError(
+            f"{len(honest.fractions)} honest windows scatter so much that the alarm would sound above "
+            f"{limit:.2f} only, and {LARGEST_LIMIT:g} is the most. Something else uses this machine, or "
+            "the windows are too few or too short: run on a quiet twin, with 20 windows of 60 s."
+        )
+    return honest

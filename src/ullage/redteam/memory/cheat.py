@@ -163,5 +163,8 @@ class StillHost:
     def segments(self) -> tuple[tuple[Segment, Region], ...]:
         return ()
 
+    def others(self) -> tuple[Segment, ...]:
+        return ()
+
     def sequences(self) -> tuple[CacheShape, tuple[tuple[int, ...], ...]]:
         return NO_CACHE, ()

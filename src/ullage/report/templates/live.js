@@ -14,7 +14,7 @@
 
   function draw(name, value) {
     const values = kept[name] = (kept[name] || []).concat(value).slice(-most);
-    by(name).textContent = value.toLocaleString("en", value < 1e7 ? {} : { notation: "compact", maximumSignificantDigits: 4 });
+    by(name).textContent = value === 0 ? "< " + Number(by(name).dataset.step).toLocaleString("en", { notation: "compact" }) : value.toLocaleString("en", value < 1e7 ? {} : { notation: "compact", maximumSignificantDigits: 4 });
     const low = Math.min(...values), high = Math.max(...values, low + 1);
     by(name + "-line").setAttribute("d", values.map((one, at) =>
       (at ? "L" : "M") + (100 * at / Math.max(1, values.length - 1)).toFixed(2) + " " + (96 - 92 * (one - low) / (high - low)).toFixed(2)).join(""));
@@ -28,7 +28,7 @@
   function showLeft(left, budget) {
     const known = left !== null && budget !== null && budget > 0;
     by("left").textContent = known ? "≥ " + short(left) + " bits" : "not limited";
-    by("budget").textContent = known ? "of " + short(budget) + " a day (UTC); then requests are refused" : "the tap has no covert budget";
+    by("budget").textContent = known ? "of the " + short(budget) + " covert bits that a day (UTC) may carry; requests are refused when they are spent" : "the tap has no covert budget; ullage tap --covert-day-bits gives it one";
     by("left-share").setAttribute("width", known ? (100 * left / budget).toFixed(2) : "0");
   }
 

@@ -25,12 +25,13 @@ def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
     back = seconds(sent, constraints.covert_in)
     training = parameters.expert_gpu_hours * 3_600 / constraints.gpus_a_rack
     sending = np.minimum(1.0, training / out)
-    kept = kept_through_wipes(constraints, sent)
-    left = between_wipes(constraints, out + back)
-    fits = left * constraints.wipe_period >= training if constraints.wiped else np.ones_like(sent)
-    time = np.where(
-        kept > 0, sending * between_wipes(constraints, np.zeros_like(sent)), np.where(fits, left, 0.0)
-    )
+    time = sending
+    if constraints.wiped:
+        kept = kept_through_wipes(constraints, sent)
+        left = between_wipes(constraints, out + back)
+        within = np.where(left * constraints.wipe_period >= training, left, 0.0)
+        through = sending * between_wipes(constraints, np.zeros_like(sent))
+        time = np.where(kept > 0, np.maximum(through, within), within)  # who can hide an update need not
     memory = memory_share(
         constraints, parameters.expert_bytes * parameters.state_factor, parameters.working_memory
     )
