@@ -107,6 +107,14 @@ def test_content_is_declared_once_and_in_its_size() -> None:
             state.contents(lie)
 
 
+def test_what_cannot_be_read_comes_last() -> None:
+    noise, other = Segment(SegmentKind.BALLAST, "ballast", 4096), Segment(SegmentKind.OTHER, "copies", 7)
+    assert readable([noise, other]) == (noise,)
+    assert readable([other]) == ()
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        readable([other, noise])
+
+
 def test_what_two_files_hold_alike_counts_once(tmp_path: Path) -> None:
     folder = shutil.copytree(builtin_path(), tmp_path / "model")
     weights = next(folder.glob("*.safetensors"))
@@ -116,14 +124,6 @@ def test_what_two_files_hold_alike_counts_once(tmp_path: Path) -> None:
     twice = [Segment(SegmentKind.WEIGHTS, name, size) for name in (weights.name, f"again-{weights.name}")]
     counted = sorted(content.counted for content in state.contents(twice) if content)
     assert counted[0] == 0 < counted[1] < size
-
-
-def test_what_cannot_be_read_comes_last() -> None:
-    noise, other = Segment(SegmentKind.BALLAST, "ballast", 4096), Segment(SegmentKind.OTHER, "copies", 7)
-    assert readable([noise, other]) == (noise,)
-    assert readable([other]) == ()
-    with pytest.raises(IntegrityError, match="cannot be read"):
-        readable([other, noise])
 
 
 def test_behind_a_buffer_there_are_zeros() -> None:

@@ -29,7 +29,8 @@ def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
     if constraints.wiped:
         kept = kept_through_wipes(constraints, sent)
         left = between_wipes(constraints, out + back)
-        within = np.where(left * constraints.wipe_period >= training, left, 0.0)
+        # Each expert still has to be sent, however many are trained between two wipes.
+        within = np.where(left * constraints.wipe_period >= training, np.minimum(sending, left), 0.0)
         through = sending * between_wipes(constraints, np.zeros_like(sent))
         time = np.where(kept > 0, np.maximum(through, within), within)  # who can hide an update need not
     memory = memory_share(
