@@ -149,3 +149,12 @@ def test_the_interval_of_a_median() -> None:
     assert low < 51 < high
     assert (low, high) == (38.0, 64.0)
     assert median_interval([3.0], 0.99) == (3.0, 3.0)
+
+
+def test_a_unit_is_worth_no_more_than_one_was_seen_to_take() -> None:
+    """The steps added up may take longer than a whole unit, whose steps overlap."""
+    quick = MADE.model_copy(update={"together": MADE.together.model_copy(update={"smallest": 0.05})})
+    assert quick.worth.smallest == 0.05
+    slow = MADE.kernels[0].model_copy(update={"name": "slower", "smallest": 9.0})
+    for kernels in ((MADE.kernels[0], slow), (slow, MADE.kernels[0])):
+        assert MADE.model_copy(update={"kernels": kernels}).fastest.name == MADE.kernels[0].name
