@@ -1,6 +1,6 @@
 """Base64Bench against its scripted controls, each a process of its own.
 
-    python benchmarks/monitor_base64.py [--each 5] [--plot docs/images/base64bench-noisy.svg]
+    python benchmarks/monitor_base64.py [--each 5] [--plots docs/images]
 
 Prints Markdown: a perfect endpoint, one that gets 2 % of the characters wrong, one that declines every third
 question. Needs the extra `bench`.
@@ -25,7 +25,7 @@ def main() -> None:
     """Start, ask, print, stop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--each", type=int, default=5)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plots", type=Path, help="folder for base64bench-NAME.svg")
     given = parser.parse_args()
     for script in ("perfect", "noisy", "refusing"):
         command = [sys.executable, "-m", "tests.monitor.scripted_endpoint", script]
@@ -37,8 +37,8 @@ def main() -> None:
                 results = run(Settings(url), items(given.each), path, lambda done, total: None)
             process.terminate()
         print(f"\n### {script}\n\n{table(results.scores)}")
-        if script == "noisy" and given.plot is not None:
-            plot(results.scores, given.plot)
+        if given.plots is not None:
+            plot(results.scores, given.plots / f"base64bench-{script}.svg")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What hostile input costs the monitor: speed in CPU time, findings, the process's peak of memory.
 
-    python benchmarks/monitor_hostile.py [--megabytes 1000]
+    python benchmarks/monitor_hostile.py [--megabytes 1000] [--others 10]
 
 Each line is a process of its own. Prints Markdown.
 """
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import argparse
 import base64
+import bz2
+import gzip
+import lzma
 import os
 import random
 import resource
@@ -17,6 +20,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from ullage.monitor.stream import scan_stream
 
@@ -39,9 +43,16 @@ def nested(_: int) -> Iterator[bytes]:
     yield data
 
 
-def bomb(size: int) -> Iterator[bytes]:
-    """A zlib stream of zeros in base64."""
-    yield base64.b64encode(zlib.compress(bytes(size)))
+def bomb(compress: Callable[[bytes], bytes], _: int) -> Iterator[bytes]:
+    """100 MB of zeros, compressed, in base64."""
+    return iter([base64.b64encode(compress(bytes(100_000_000)))])
+
+
+def no_text(size: int) -> Iterator[bytes]:
+    """Prose with every fourth byte replaced by one that UTF-8 never has."""
+    block = bytearray(PROSE * 4)
+    block[::4] = b"\xff" * len(block[::4])
+    return repeated(bytes(block), size)
 
 
 def noise(size: int) -> Iterator[bytes]:
@@ -63,7 +74,11 @@ INPUTS: dict[str, Callable[[int], Iterator[bytes]]] = {
     "zero-width characters": lambda size: repeated("\u200b\u200c".encode(), size),
     "binary": lambda size: repeated(os.urandom(256 << 10), size),
     "25 layers of base64": nested,
-    "decompression bomb": bomb,
+    "invalid UTF-8": no_text,
+    "bomb, zlib": partial(bomb, zlib.compress),
+    "bomb, gzip": partial(bomb, gzip.compress),
+    "bomb, bzip2": partial(bomb, bz2.compress),
+    "bomb, xz": partial(bomb, partial(lzma.compress, preset=1)),
 }
 
 
@@ -86,17 +101,18 @@ def measure(name: str, size: int) -> None:
 def main() -> None:
     """All inputs, each in a process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=1000, help="of prose; a tenth of all others")
+    parser.add_argument("--megabytes", type=int, default=1000, help="of prose")
+    parser.add_argument("--others", type=int, default=10, help="megabytes of each other input")
     parser.add_argument("--one")
     given = parser.parse_args()
     if given.one:
-        size = given.megabytes * 1_000_000
-        measure(given.one, size if given.one == "prose" else size // 10)
+        measure(given.one, (given.megabytes if given.one == "prose" else given.others) * 1_000_000)
         return
     print("| input | MB | CPU s | MB/s | peak MiB | findings, + unlisted | kinds |")
     print("|---|---:|---:|---:|---:|---:|---|", flush=True)
     for name in INPUTS:
-        command = [sys.executable, __file__, "--megabytes", str(given.megabytes), "--one", name]
+        sizes = ["--megabytes", str(given.megabytes), "--others", str(given.others)]
+        command = [sys.executable, __file__, *sizes, "--one", name]
         subprocess.run(command, check=True)
 
 

@@ -5,9 +5,11 @@ fitting      source: the Python standard library, torch, transformers, sympy, sc
              pages 1 and 3, the public-domain English that the built-in model was trained on, where given;
              outputs of the built-in model under seed 2
 development  checkouts of redis/redis, expressjs/express, psf/requests, golang/crypto, rust-lang/book
-test         checkouts of curl/curl, python/peps, tokio-rs/tokio, vuejs/core, rust-lang/reference; outputs
-             under seed 4 (`checkouts`; the commits are in docs/results/monitor.md)
-evaluation   the test before, looked at since: all other packages of this environment, the headers of
+test         checkouts of rust-lang/rfcs, libuv/libuv, BurntSushi/ripgrep, etcd-io/etcd, sveltejs/svelte,
+             sphinx-doc/sphinx, jqlang/jq; outputs under seed 4 (`checkouts`; the commits are in
+             docs/results/monitor.md). The test before had curl/curl, python/peps, tokio-rs/tokio, vuejs/core,
+             rust-lang/reference
+evaluation   an earlier test, looked at since: all other packages of this environment, the headers of
              /usr/include; manual pages 5, 7 and 8, change logs and other documents of /usr/share/doc; outputs
              under seed 3
 

@@ -86,18 +86,29 @@ def test_a_perfect_endpoint_is_perfect_and_a_finished_run_asks_nothing(start: St
     found = bench(url, tmp_path / "scores")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["accuracy"]["both"] == {"1.0": 1.0, "0.95": 1.0, "0.9": 1.0}
-    again = bench("http://127.0.0.1:9", tmp_path / "scores", "--model-name", "gone")
+    again = bench("http://127.0.0.1:9", tmp_path / "scores")
     assert again.returncode == 0
     assert json.loads(again.stdout)["questions"] == 68
 
 
-def test_a_torn_run_goes_on_where_it_was(start: Start, tmp_path: Path) -> None:
+def test_scores_of_two_models_are_not_mixed(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "scores"
     bench(start("perfect"), path)
+    path.write_text("\n".join(path.read_text().splitlines()[:20]))
+    named = bench("http://127.0.0.1:9", path, "--model-name", "gone")
+    assert named.returncode == 2
+    assert "scripted" in named.stderr
+    path.write_text(path.read_text().replace('"scripted-perfect"', '"gone"'))
+    assert bench(start("perfect"), path).returncode == 2
+
+
+def test_a_torn_run_goes_on_where_it_was(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "scores"
+    bench(start("perfect"), path, "--model-name", "scripted")
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:30], lines[30][:25]]))
     assert len(read_scores(path, 1)) == 29
-    found = bench(start("refusing"), path)
+    found = bench(start("refusing"), path, "--model-name", "scripted")
     assert json.loads(found.stdout)["questions"] == 68
     assert len(read_scores(path, 1)) == 68
     assert bench(start("perfect"), path, "--seed", "2").returncode == 2

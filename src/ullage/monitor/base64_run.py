@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TextIO
 
 import httpx
 
@@ -43,23 +43,23 @@ class Results:
     failed: int
 
 
-def read_scores(path: Path, seed: int) -> dict[Item, Score]:
+def read_scores(path: Path, seed: int, model: str | None = None) -> dict[Item, Score]:
     """Scores of an earlier run in `path`; empty where there is no file.
 
-    A torn last line is left out. Raises UsageError for a file of another version or seed.
+    A torn last line is left out. Raises UsageError for a file of another version or seed, or of another
+    model where both are known.
     """
-    if not path.exists():
-        return {}
-    if path.stat().st_size > _MOST_FILE_BYTES:
-        raise UsageError(f"{path} is larger than the results of any run.")
-    found: dict[Item, Score] = {}
-    lines = path.read_text("utf-8", "replace").splitlines()
+    lines = _lines(path)
     try:
         head = json.loads(lines[0]) if lines else {}
     except ValueError:
         head = {}
-    if lines and (head.get("version"), head.get("seed")) != (VERSION, seed):
+    if lines and (not isinstance(head, dict) or (head.get("version"), head.get("seed")) != (VERSION, seed)):
         raise UsageError(f"{path} holds another run: version or seed differ. Name another file.")
+    asked = head.get("model")
+    if model is not None and asked is not None and asked != model:
+        raise UsageError(f"{path} holds scores of the model {asked!r}, not of {model!r}. Name another file.")
+    found: dict[Item, Score] = {}
     for line in lines[1:]:
         try:
             row = json.loads(line)
@@ -71,11 +71,19 @@ def read_scores(path: Path, seed: int) -> dict[Item, Score]:
     return found
 
 
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    if path.stat().st_size > _MOST_FILE_BYTES:
+        raise UsageError(f"{path} is larger than the results of any run.")
+    return path.read_text("utf-8", "replace").splitlines()
+
+
 def run(
     settings: Settings, questions: Sequence[Item], path: Path, progress: Callable[[int, int], None]
 ) -> Results:
     """Ask what `path` has no score for; append scores as they come. Raises UsageError, FaultError."""
-    known = read_scores(path, settings.seed)
+    known = read_scores(path, settings.seed, settings.model)
     waiting = [item for item in questions if item not in known]
     failed = asyncio.run(
         _ask_all(settings, waiting, path, known, lambda: progress(len(known), len(questions)))
@@ -94,17 +102,15 @@ async def _ask_all(
     headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     base = settings.endpoint.rstrip("/").removesuffix("/v1")
     limits = httpx.Limits(max_connections=settings.parallel)
+    if not waiting:
+        return 0
     failed = 0
-    try:
-        file = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"Results cannot be written to {path}: {error.strerror}.") from error
-    with file:
-        _begin(file, settings.seed)
-        async with httpx.AsyncClient(
-            base_url=base, headers=headers, timeout=settings.timeout, limits=limits
-        ) as client:
-            model = settings.model or await _first_model(client)
+    async with httpx.AsyncClient(
+        base_url=base, headers=headers, timeout=settings.timeout, limits=limits
+    ) as client:
+        model = settings.model or await _first_model(client)
+        read_scores(path, settings.seed, model)
+        with _opened(path, settings.seed, model) as file:
             pool = asyncio.Semaphore(settings.parallel)
 
             async def one(item: Item) -> None:
@@ -124,13 +130,18 @@ async def _ask_all(
     return failed
 
 
-def _begin(file: Any, seed: int) -> None:
-    """The first line of a new file; in an old one, the end of a torn line."""
+def _opened(path: Path, seed: int, model: str) -> TextIO:
+    """The file to append to, with the first line of a new one, and the end of a torn line of an old one."""
+    try:
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"Results cannot be written to {path}: {error.strerror}.") from error
     if os.fstat(file.fileno()).st_size == 0:
-        file.write(json.dumps({"version": VERSION, "seed": seed}) + "\n")
+        file.write(json.dumps({"version": VERSION, "seed": seed, "model": model}) + "\n")
     else:
         file.write("\n")
     file.flush()
+    return file
 
 
 async def _first_model(client: httpx.AsyncClient) -> str:
