@@ -253,6 +253,10 @@ def test_the_commands_from_keys_to_claim(tmp_path: Path) -> None:
         record = json.loads(done.stdout)
         assert record["claims"][0]["name"] == "memory.erased_fraction"
         assert all(entry["correct"] for entry in record["rounds"])
+        short = ullage("memory", "erase", address, *options, "--at-least", "1")
+        assert short.returncode == 3
+        if done.returncode == 0 and '"verdict": "pass"' in short.stdout:
+            assert "1 was asked for" in short.stderr
         tampered = tmp_path / "rates.json"
         tampered.write_text(tampered.read_text().replace('"payload": "e', '"payload": "f'))
         assert ullage("memory", "erase", address, *options).returncode == 1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ullage.claims import Claim
     from ullage.memory.cache_check import Recompute
     from ullage.memory.calibration import Calibration
     from ullage.memory.erasure import Mode as MemoryMode
@@ -29,6 +30,9 @@ MachineMib = Annotated[
 ]
 Space = Annotated[
     int, typer.Option(min=0, max=254, help="0 is main memory, 1 … are devices, 254 is all at once.")
+]
+AtLeast = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the machine that has to be proven, or the end is 3.")
 ]
 Mode = Annotated[str, typer.Option(help="'stream' sends the noise, 'rate-gap' a seed for it.")]
 
@@ -81,14 +85,15 @@ def erase(
     advantage: Annotated[
         float, typer.Option(min=1, help="How much faster than calibrated the prover may rebuild.")
     ] = 1.25,
+    at_least: AtLeast = 0.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Overwrite a machine's memory and have it prove that it did.
 
-    Ends with 1 when an answer was wrong, and with 3 when all were right but too few came in time.
+    Ends with 1 when an answer was wrong, and with 3 when all were right but too few came in time, or less
+    than --at-least is proven.
     """
-    from ullage.errors import ExitCode
     from ullage.memory.erasure import Plan
     from ullage.memory.report import erasure_lines, erasure_record
     from ullage.memory.verifier import run_erasure
@@ -104,8 +109,7 @@ def erase(
         typer.echo(json.dumps(erasure_record(found, rates, claims)))
     else:
         typer.echo("\n".join(erasure_lines(found, rates, claims)))
-    if found.verdict != "pass":
-        raise typer.Exit(ExitCode.FAIL if found.verdict == "fail" else ExitCode.CANNOT_TELL)
+    _finish({found.verdict}, claims, at_least)
 
 
 def cycle(
@@ -125,16 +129,16 @@ def cycle(
     space: Space = 0,
     serve_mib: Annotated[int, typer.Option(min=1, help="Memory that the server gets back.")] = 1024,
     machine_mib: MachineMib = None,
+    at_least: AtLeast = 0.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Wipe a serving machine again and again: stop, erase, challenge, reload the declared weights, serve.
 
     The server runs with `ullage serve --agent`. Ends with 1 when an erasure failed, with 3 when
-    one came late.
+    one came late or proves less than --at-least.
     """
     from ullage.claims import to_json
-    from ullage.errors import ExitCode
     from ullage.memory.claims import cycle_claims
     from ullage.memory.cycle import Cycle, CycleSettings, repeat, run_cycle
     from ullage.memory.erasure import Plan
@@ -161,9 +165,8 @@ def cycle(
         typer.echo(json.dumps({"claims": to_json(claims), "cycles": rows}))
     else:
         typer.echo("\n".join(claim.render() for claim in claims))
-    verdicts = {done.erasure.verdict for done in cycles}
-    if verdicts != {"pass"}:
-        raise typer.Exit(ExitCode.FAIL if "fail" in verdicts else ExitCode.CANNOT_TELL)
+    each = [claim for done in cycles for claim in cycle_claims(done, period, machine, inputs)]
+    _finish({done.erasure.verdict for done in cycles}, each, at_least)
 
 
 def hold(
@@ -184,6 +187,7 @@ def hold(
     quorum: Annotated[int, typer.Option(min=1, help="How many must be in time.")] = 3,
     pause: Annotated[float, typer.Option(min=0, help="Mean seconds between chains.")] = 0,
     dump: Annotated[bool, typer.Option("--dump", help="Compare all declared memory with the model.")] = False,
+    at_least: AtLeast = 0.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -191,9 +195,8 @@ def hold(
 
     Weights are those that `ullage memory cycle` sent; key-value memory is recomputed from its tokens; noise
     fills what they leave of the budget. Ends with 1 when an answer was wrong, with 3 when too few came in
-    time.
+    time or less than --at-least is proven.
     """
-    from ullage.errors import ExitCode
     from ullage.memory.report import holding_lines, holding_record
     from ullage.memory.residency import HoldPlan
     from ullage.memory.verifier import Declared, run_hold
@@ -207,8 +210,20 @@ def hold(
     with meter(quiet=quiet) as progress:
         held = run_hold(agent, plan, rates, declared, inputs=inputs, dump=dump, progress=progress)
     typer.echo(json.dumps(holding_record(held)) if as_json else "\n".join(holding_lines(held)))
-    if held.holding.verdict != "pass":
-        raise typer.Exit(ExitCode.FAIL if held.holding.verdict == "fail" else ExitCode.CANNOT_TELL)
+    _finish({held.holding.verdict}, held.claims, at_least)
+
+
+def _finish(verdicts: set[str], claims: Sequence[Claim], at_least: float) -> None:
+    """End with what the verdicts say, and then with whether every share that was asked for is proven."""
+    from ullage.errors import ExitCode
+
+    if verdicts != {"pass"}:
+        raise typer.Exit(ExitCode.FAIL if "fail" in verdicts else ExitCode.CANNOT_TELL)
+    shares = ("memory.erased_fraction", "memory.resident_fraction")
+    proven = min((claim.value or 0.0 for claim in claims if claim.name in shares), default=0.0)
+    if proven < at_least:
+        typer.echo(f"{proven:.4f} of the machine is proven, {at_least:g} was asked for", err=True)
+        raise typer.Exit(ExitCode.CANNOT_TELL)
 
 
 def _recompute(folder: Path, dtype: str) -> Recompute:
