@@ -43,6 +43,9 @@ def memory(
         Path | None, typer.Option(help="A folder on the disk that counts as other store.")
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="One cheat; may be given again.")] = None,
+    mode: Annotated[
+        list[str] | None, typer.Option(help="stream, rate-gap or hold; may be given again. Default: all.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -60,7 +63,7 @@ def memory(
     base = QUICK if quick else FULL
     size = Size((region_mib << 20) if region_mib else base.region, runs or base.runs)
     calibration = calibrate(64 << 20, store or Path(tempfile.gettempdir()), 2 if quick else 5)
-    rows = run_suite(calibration, size, only or (), notes(quiet=quiet))
+    rows = run_suite(calibration, size, only or (), notes(quiet=quiet), mode or ())
     claims = claims_of(rows)
     if as_json:
         typer.echo(json.dumps({"cheaters": [row.to_dict() for row in rows], "claims": to_json(claims)}))

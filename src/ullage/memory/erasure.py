@@ -223,8 +223,9 @@ def _fill_cells(connection: Connection, job: _Job, questions: list[Question], ka
 def _fill_stream(connection: Connection, job: _Job, questions: list[Question], quorum: int) -> _Filled:
     """The noise itself goes out; its key stays here."""
     noise = StreamNoise(secrets.token_bytes(SEED_BYTES))
-    # Tags of as many rounds as have to be in time are made on the way; those of others when one was late.
-    ahead = questions[:quorum] if questions[0].blocks is None else []
+    # Tags of as many rounds as have to be in time, and of one that may be late, are made on the way while the
+    # noise lies in cache. To make those of others later takes as long as the whole fill.
+    ahead = questions[: quorum + 1] if questions[0].blocks is None else []
     later = questions[len(ahead) :]
     limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
     began = time.monotonic()

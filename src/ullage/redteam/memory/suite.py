@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ullage.claims import Bound, Claim, Evidence, Trust
-from ullage.errors import FaultError, IntegrityError
+from ullage.errors import FaultError, IntegrityError, UsageError
 from ullage.memory.calibration import Calibration
 from ullage.memory.erasure import MODES, Plan
 from ullage.memory.messages import Code
@@ -98,8 +98,14 @@ def run_suite(
     size: Size,
     only: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
+    modes: Sequence[str] = (),
 ) -> list[Row]:
-    """Play every cheat (or `only` those) in every mode that it knows."""
+    """Play every cheat (or `only` those) in every mode that it knows (or in these `modes`).
+
+    Raises UsageError for a mode that does not exist.
+    """
+    if wrong := set(modes) - {*MODES, HOLD}:
+        raise UsageError(f"There is no mode {sorted(wrong)[0]!r}; there are {', '.join((*MODES, HOLD))}.")
     cheats = [get_cheat(name) for name in only] or list(CHEATS.values())
     rows = []
     limit = str(size.region >> 20)
@@ -112,7 +118,8 @@ def run_suite(
         for cheat in cheats:
             progress(cheat.name)
             setting = Setting(size.region, SHARE, Path(folder), helper)
-            rows += [_play(cheat, mode, setting, size.runs, calibration) for mode in cheat.modes]
+            wanted = [mode for mode in cheat.modes if not modes or mode in modes]
+            rows += [_play(cheat, mode, setting, size.runs, calibration) for mode in wanted]
     return rows
 
 
