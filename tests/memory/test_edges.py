@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.memory.agents import CALIBRATION, MIB
@@ -47,7 +49,15 @@ from ullage.memory.messages import (
     Welcome,
 )
 from ullage.memory.noise import CellNoise, Question, SegmentTag
-from ullage.memory.residency import Challenger, HoldPlan, Visit, expected_link, hold, judge_chains
+from ullage.memory.residency import (
+    TIMES,
+    Challenger,
+    HoldPlan,
+    Visit,
+    expected_link,
+    hold,
+    judge_chains,
+)
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 from ullage.memory.wire import Connection, LateError
 from ullage.model.builtin import builtin_path
@@ -103,8 +113,26 @@ def test_a_chain_is_a_sample_and_its_share_is_more_than_its_visits() -> None:
     found = judge_chains(plan, CALIBRATION, welcome, (), (chain(0.03), chain(0.03)), deadline=0.1)
     assert found.missing > 1.1 * found.missing_visits > 0
     assert found.missing == bounds.missing_share(
-        found.missing_visits, plan.visits, plan.visits + 1, 5, 2, error=plan.error
+        found.missing_visits, plan.visits, plan.visits + 1, 5, 2, error=plan.error / TIMES
     )
+
+
+@given(st.lists(st.floats(0.001, 0.1), min_size=2, max_size=5))
+def test_the_bound_is_at_a_time_that_was_fixed_before_and_that_a_quorum_met(seconds: list[float]) -> None:
+    """A prover that chooses its moment gains nothing: the times are few, and each pays for all."""
+    welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
+    plan, deadline = HoldPlan(rounds=5, quorum=2, visits=10_000), 0.1
+    found = judge_chains(plan, CALIBRATION, welcome, (), [chain(one) for one in seconds], deadline=deadline)
+    fixed = [deadline * part / TIMES for part in range(1, TIMES + 1)]
+    met = [time for time in fixed if sum(one <= time for one in seconds) >= plan.quorum]
+    shares = [
+        bounds.missing_visits(
+            time, plan.visits, CALIBRATION.fastest_visit_seconds, CALIBRATION.alternative_seconds
+        )
+        for time in met
+    ]
+    assert found.verdict == "pass"
+    assert found.missing_visits == pytest.approx(shares[0])
 
 
 def test_tokens_are_the_provers_word_and_cost_four_bytes_each() -> None:

@@ -51,7 +51,7 @@ SAMPLES: dict[str, Message] = {
     "hello": Hello(),
     "map": Map(0, 1 << 34),
     "stream": Stream(1, 1 << 18, 1 << 20, 2, bytes(range(16))),
-    "lane": Lane(3, bytes(range(16)), 1),
+    "lane": Lane(4, bytes(range(16)), 1),
     "fill": Fill(0, 1 << 20, bytes(range(32)), 155),
     "question": Ask(0, Question(3, bytes(32), 64, 16, (0, 5, 63))),
     "question-all": Ask(0, Question(0, bytes(32), 64, 16)),

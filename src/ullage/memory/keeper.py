@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from ullage.errors import FaultError, UllageError
 from ullage.memory.messages import Chain, Code
-from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
+from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag, chain_step
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
 from ullage.memory.together import TogetherRegion
 
 _PIECE_BYTES = 4 << 20
-_CHAIN_NONCE = bytes(12)
 # GMAC looks up the bytes in pieces that a call's overhead vanishes beside.
 _TAG_BYTES = 1 << 20
 
@@ -199,9 +196,9 @@ class Keeper:
         self.region(asked.space, end)
         link, size = asked.nonce, asked.block_bytes
         read, first, blocks = self.reader(asked.space), asked.first, asked.blocks
+        step, number = chain_step(asked.nonce), int.from_bytes
         for _ in range(asked.visits):
-            offset = (first + int.from_bytes(link, "big") % blocks) * size
-            link = AESGCM(link).encrypt(_CHAIN_NONCE, b"", read(offset, size))
+            link = step(link, read((first + number(link, "big") % blocks) * size, size))
         return link
 
     def _spread(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:

@@ -15,7 +15,7 @@ from ullage.memory.fields import Behind, Choice, Flag, Message, Number, Numbers,
 from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, TAG_BYTES, Question
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
-VERSION = 3
+VERSION = 4
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES = 8 << 20
 MAX_DUMP_BYTES = 4 << 20

@@ -159,14 +159,14 @@ class JoinedRegion:
     locked = False
 
     def __init__(self, parts: Sequence[Region]) -> None:
-        self._parts = list(parts)
+        self._reads = [part.read for part in parts]  # a chain reads 100,000 times
         self._starts = list(accumulate((joined_size(part.size) for part in parts), initial=0))
         self.size = self._starts.pop()
 
     def read(self, offset: int, size: int) -> memoryview:
         """The bytes at `offset`, which must lie in one part."""
         index = bisect_right(self._starts, offset) - 1
-        return self._parts[index].read(offset - self._starts[index], size)
+        return self._reads[index](offset - self._starts[index], size)
 
     def borrow(self, offset: int, size: int) -> memoryview:
         """Refused: this is a view for challenges."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import time
@@ -9,8 +10,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ullage.errors import IntegrityError, UsageError
 from ullage.memory import bounds
@@ -33,27 +32,29 @@ from ullage.memory.messages import (
     Tokens,
     Welcome,
 )
-from ullage.memory.noise import TAG_BYTES
+from ullage.memory.noise import TAG_BYTES, chain_step
 from ullage.memory.region import CHAIN_BLOCK_BYTES, joined_size
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.snapshot import dump
 from ullage.memory.wire import Connection
 
-_NONCE = bytes(12)
 _PATIENCE = 50
+TIMES = 64
+"""Times that a bound may be at: so many equal parts of the deadline."""
 _FREEZE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class HoldPlan:
     """`visits` a chain; `rounds` chains at random times, of which `quorum` must be in time; `slack` over the
-    calibrated time of a visit; `pause` seconds between chains on average. `budget` bytes are what weights,
-    key-value memory and ballast fill together: ballast follows what the others leave of it."""
+    calibrated time of a visit, which limits patience and not the claim; `pause` seconds between chains on
+    average. `budget` bytes are what weights, key-value memory and ballast fill together: ballast follows what
+    the others leave of it."""
 
     visits: int = 65536
     rounds: int = 20
     quorum: int = 3
-    slack: float = 1.1
+    slack: float = 2.0
     pause: float = 0.0
     error: float = 1e-6
     allowance: float = 0.002
@@ -117,12 +118,11 @@ def expected_link(segments: Sequence[Segment], sources: Sequence[Source], asked:
     starts = list(accumulate((joined_size(segment.size) for segment in segments), initial=0))
     if starts.pop() < (asked.first + asked.blocks) * asked.block_bytes:
         raise UsageError("The chain asks for more than the segments hold.")
-    link = asked.nonce
+    link, step = asked.nonce, chain_step(asked.nonce)
     for _ in range(asked.visits):
         offset = (asked.first + int.from_bytes(link, "big") % asked.blocks) * asked.block_bytes
         index = bisect_right(starts, offset) - 1
-        data = sources[index].read(offset - starts[index], asked.block_bytes)
-        link = AESGCM(link).encrypt(_NONCE, b"", data)
+        link = step(link, sources[index].read(offset - starts[index], asked.block_bytes))
     return link
 
 
@@ -255,22 +255,26 @@ def judge_chains(
 ) -> Holding:  # fmt: skip
     """What chains over `segments` prove; no I/O.
 
-    Late chains only weaken the claim, a wrong one is an accusation. The bound is at the deadline: it was
-    fixed before the visits were drawn. It is about one of the chains in time, nobody knows which, so what
-    counts is the one that proves least. In the time of the warning a prover may have fetched what was missing
-    from the fastest other store, so that much is charged as well.
+    Late chains only weaken the claim, a wrong one is an accusation. The bound is at a time that was fixed
+    before the visits were drawn: the shortest of `TIMES` equal parts of the deadline within which a quorum
+    came, each at its part of the error. It is about one of these chains, nobody knows which, so what counts
+    is the one that proves least. In the time of the warning a prover may have fetched what was missing from
+    the fastest other store, so that much is charged as well.
     """
     in_time = [chain for chain in chains if not chain.late]
     gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
     if verdict != "fail" and len(in_time) >= plan.quorum:
         verdict = "pass"
+        longest = sorted(chain.seconds for chain in in_time)[plan.quorum - 1]
+        within = deadline * min(TIMES, math.ceil(longest / deadline * TIMES)) / TIMES
+        in_time = [chain for chain in in_time if chain.seconds <= within]
         gone = bounds.missing_visits(
-            deadline, plan.visits, calibration.fastest_visit_seconds, calibration.alternative_seconds
+            within, plan.visits, calibration.fastest_visit_seconds, calibration.alternative_seconds
         )
         # Visits are drawn with replacement: a sample that is never the whole.
         missing = bounds.missing_share(
-            gone, plan.visits, plan.visits + 1, plan.rounds, plan.quorum, error=plan.error
+            gone, plan.visits, plan.visits + 1, plan.rounds, plan.quorum, error=plan.error / TIMES
         )
 
     def absent_in(chain: Visit) -> float:
