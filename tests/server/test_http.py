@@ -386,7 +386,7 @@ def test_a_client_that_leaves_frees_its_rows(url: str, stream: bool) -> None:
             with http.stream("POST", "/v1/completions", json=body) as answer:
                 next(answer.iter_lines())
                 health = other.get("/health").json()
-                assert health["active"] > 0
+                assert health["active"] + health["waiting"] > 0  # between two batches all may be waiting
         else:
             with pytest.raises(httpx.ReadTimeout):
                 http.post("/v1/completions", json=body, timeout=httpx.Timeout(60, read=0.15))
