@@ -192,6 +192,28 @@ def test_streams_leave_in_equal_pieces(tmp_path: Path, link: str) -> None:
         tap.assert_sound()
 
 
+@pytest.mark.parametrize("count", [9, 8, 3])
+def test_a_stream_ends_though_its_server_ends_the_response_later(tmp_path: Path, count: int) -> None:
+    """The last token is there slots before `[DONE]`: what is left is the last group, and no group more."""
+
+    async def lingers(exchange: Exchange) -> None:
+        await exchange.begin()
+        for token in [*text_ids("x" * (count - 1)), EOS]:
+            await exchange.event([token])
+        await asyncio.sleep(6 * SLOT)
+        await exchange.end()
+
+    pace = {**PACE, "pad_to": 0}
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=pace) as tap:
+        upstream.behaviour = lingers
+        request = {"prompt": "a", "stream": True, "n": 2}
+        response = httpx.post(f"{tap.url}/v1/completions", json=request, timeout=5)
+        assert response.text.rstrip().endswith("data: [DONE]")
+        assert _detail(tap).startswith("late by ")  # a server that lingers is late, and that is counted
+        assert tap.stop() == (0, "")
+        tap.assert_sound()
+
+
 def test_answers_that_are_late_move_by_steps_and_are_counted(tmp_path: Path) -> None:
     with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=PACE, link="whole") as tap:
         upstream.behaviour = lambda exchange: _after(exchange, 1.0, 9)

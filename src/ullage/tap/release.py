@@ -182,15 +182,16 @@ class Releaser:
     ) -> bool:
         """Wait until the next group of every choice is there; True when all choices have ended.
 
-        A full group may be the last one, which carries the end: so one token more is waited for.
+        A full group may be the last one, which carries the end: so one token more is waited for. What
+        remains of outputs that are at their end is the last group, and waits for the responses' ends.
         """
         ended = False
         while not ended:
             # Looked at before anything is waited for: one event may have brought several groups.
-            if not all(task.done() for task in tasks) and all(
-                len(choice.pending) > tokens or choice.transcript.finish_reason is not None
-                for choice in reply.choices
-            ):
+            full = [len(choice.pending) > tokens for choice in reply.choices]
+            at_end = [choice.transcript.finish_reason is not None for choice in reply.choices]
+            ready = any(full) and all(one or other for one, other in zip(full, at_end, strict=True))
+            if ready and not all(task.done() for task in tasks):
                 return False
             ended = await _all_ended(tasks, wake)
         return True
