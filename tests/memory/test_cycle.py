@@ -18,7 +18,7 @@ from tests.model.tiny_model import write_tiny_model
 from ullage.errors import IntegrityError
 from ullage.memory.cycle import CycleSettings, run_cycle
 from ullage.memory.erasure import Plan, greet
-from ullage.memory.messages import Done, File, Freeze, Segments, Start, Stop, Thaw
+from ullage.memory.messages import Declare, Done, File, Freeze, Segments, Start, Stop, Thaw
 from ullage.memory.residency import HoldPlan
 from ullage.memory.segments import SegmentKind
 from ullage.memory.verifier import Declared, run_hold
@@ -99,6 +99,32 @@ def test_no_request_is_lost_and_answers_stay_the_same(server: tuple[str, str], f
     assert texts == {before}
     assert all(value >= 0 for value in vars(cycles[0].phases).values())
     assert cycles[0].phases.total == pytest.approx((cycles[0].ended - cycles[0].began) / 1e9, abs=0.5)
+
+
+def test_a_server_declares_its_map_between_any_two_moments_of_its_work(
+    server: tuple[str, str], folder: Path
+) -> None:
+    """Without a freeze: a verifier asks for the map to fit the ballast, while rows come and go."""
+    url, agent = server
+    run_cycle(agent, PLAN, CALIBRATION, settings(folder, url))
+    stop = threading.Event()
+
+    def traffic() -> None:
+        while not stop.is_set():
+            ask(url, 2)
+
+    clients = [threading.Thread(target=traffic) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        with Connection.open(*address_of(agent)) as connection:
+            greet(connection)
+            for _ in range(2000):
+                assert connection.ask(Declare(), Segments, 10).segments
+    finally:
+        stop.set()
+        for client in clients:
+            client.join(60)
 
 
 def test_weights_and_ballast_are_where_they_are_declared(server: tuple[str, str], folder: Path) -> None:

@@ -19,15 +19,13 @@ class Readable(Protocol):
 
 
 class Cached(Protocol):
-    """Key-value memory: its tensors (keys, then values, layer by layer), their shape
-    `(layers, slots, heads, capacity, width, bytes an element)`, and the tokens of each slot."""
+    """Key-value memory: its tensors (keys, then values, layer by layer), and their shape
+    `(layers, slots, heads, capacity, width, bytes an element)`."""
 
     @property
     def shape(self) -> tuple[int, int, int, int, int, int]: ...
     @property
     def pieces(self) -> Sequence[Readable]: ...
-    @property
-    def tokens(self) -> Sequence[Sequence[int]]: ...
 
 
 class Server(Protocol):
@@ -42,6 +40,7 @@ class Server(Protocol):
     def weights(self) -> Sequence[Readable]: ...
     def copied(self) -> int: ...
     def cache(self) -> Cached | None: ...
+    def tokens(self) -> Sequence[Sequence[int]]: ...
 
 
 class SegmentRegion:
@@ -101,4 +100,4 @@ class ServerHost:
         cache = self._server.cache()
         if cache is None:
             return NO_CACHE, ()
-        return CacheShape(*cache.shape), tuple(tuple(row) for row in cache.tokens)
+        return CacheShape(*cache.shape), tuple(tuple(row) for row in self._server.tokens())

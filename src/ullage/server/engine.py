@@ -155,14 +155,20 @@ class Engine:
             self._wake.notify_all()
             return was
 
-    def rows_in_memory(self) -> tuple[SlotCache | None, list[list[int]]]:
-        """While frozen or paused: the key-value memory, and the tokens that each of its slots stands for."""
+    @property
+    def cache_in_memory(self) -> SlotCache | None:
+        """The key-value memory, at any moment; what it holds stands still only while frozen."""
+        batch = self._batch
+        return batch.cache if batch else None
+
+    def rows_in_memory(self) -> list[list[int]]:
+        """While frozen or paused: the tokens that each slot of the key-value memory stands for."""
         batch = self._batch
         if batch is None:
-            return None, []
+            return []
         rows = [ticket.row for ticket in self._active]
         lengths = batch.cache.lengths
-        return batch.cache, [
+        return [
             [*row.prompt_ids, *row.output_ids][:length] for row, length in zip(rows, lengths, strict=True)
         ]
 

@@ -60,16 +60,15 @@ class TensorBuffer:
 
 class CacheBuffers:
     """Key-value memory, layer by layer keys then values, with its shape `(layers, slots, heads, capacity,
-    width, bytes an element)` and the tokens of each slot."""
+    width, bytes an element)`."""
 
-    def __init__(self, tensors: Sequence[torch.Tensor], tokens: Sequence[Sequence[int]]) -> None:
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
         slots, heads, capacity, width = tensors[0].shape
         self.shape = (len(tensors) // 2, slots, heads, capacity, width, tensors[0].element_size())
         self.pieces = tuple(
             TensorBuffer(f"kv/{index // 2}/{'keys' if index % 2 == 0 else 'values'}", tensor)
             for index, tensor in enumerate(tensors)
         )
-        self.tokens = tokens
 
 
 class Maintenance:
@@ -138,9 +137,13 @@ class Maintenance:
 
     def cache(self) -> CacheBuffers | None:
         """The key-value memory as it is; None without one. It only stands still while frozen."""
-        cache, rows = self._engine.rows_in_memory()
+        cache = self._engine.cache_in_memory
         tensors = cache.tensors() if cache else ()
-        return CacheBuffers(tensors, rows) if tensors else None
+        return CacheBuffers(tensors) if tensors else None
+
+    def tokens(self) -> Sequence[Sequence[int]]:
+        """While frozen: what each slot of it stands for."""
+        return self._engine.rows_in_memory()
 
     def copied(self) -> int:
         """Bytes of weights that the model holds a second time, in another precision than the files have."""
