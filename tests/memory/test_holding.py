@@ -15,7 +15,7 @@ from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import greet
 from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.residency import HoldPlan, Visit, expected_link, judge_chains
+from ullage.memory.residency import TIMES, HoldPlan, Visit, expected_link, judge_chains
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
@@ -154,6 +154,10 @@ def test_the_verdict_follows_the_rule() -> None:
     assert 0.9 < share < 1 - (3.3 - 0.1) / 90
     # A second of warning is worth what the other store delivers in it.
     assert judged(chain(0.03), chain(0.03, warning=1.0))[1] == pytest.approx(share - 0.1e9 / (1 << 30))
+    # So is the time of the chain itself: its key is known from its first moment on.
+    part = plan.slack * plan.visits * quick.visit_seconds / TIMES
+    early, later = (judged(*[chain(part * (40 + behind))] * 2)[1] for behind in (0.2, 0.8))
+    assert early - later == pytest.approx(0.6 * part * 0.1e9 / (1 << 30), rel=1e-6)
     assert judged(chain(0.03), chain(9, late=True)) == ("cannot-tell", 0.0)
     assert judged(chain(0.03), chain(0.03, correct=False)) == ("fail", 0.0)
     assert judged() == ("cannot-tell", 0.0)

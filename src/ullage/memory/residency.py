@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import secrets
 import time
@@ -258,16 +257,16 @@ def judge_chains(
     Late chains only weaken the claim, a wrong one is an accusation. The bound is at a time that was fixed
     before the visits were drawn: the shortest of `TIMES` equal parts of the deadline within which a quorum
     came, each at its part of the error. It is about one of these chains, nobody knows which, so what counts
-    is the one that proves least. In the time of the warning a prover may have fetched what was missing from
-    the fastest other store, so that much is charged as well.
+    is the one that proves least. From the warning to the end of the chain a prover may have read ahead, in
+    bulk from the fastest other store, what was missing: so much is charged as well, as if no visit had.
     """
     in_time = [chain for chain in chains if not chain.late]
     gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
     if verdict != "fail" and len(in_time) >= plan.quorum:
         verdict = "pass"
-        longest = sorted(chain.seconds for chain in in_time)[plan.quorum - 1]
-        within = deadline * min(TIMES, math.ceil(longest / deadline * TIMES)) / TIMES
+        fixed = [deadline * part / TIMES for part in range(1, TIMES + 1)]
+        within = next(time for time in fixed if sum(one.seconds <= time for one in in_time) >= plan.quorum)
         in_time = [chain for chain in in_time if chain.seconds <= within]
         gone = bounds.missing_visits(
             within, plan.visits, calibration.fastest_visit_seconds, calibration.alternative_seconds
@@ -278,7 +277,8 @@ def judge_chains(
         )
 
     def absent_in(chain: Visit) -> float:
-        return missing * sum(chain.challenged.values()) + chain.warning * calibration.store_rate
+        ahead = (chain.warning + chain.seconds) * calibration.store_rate
+        return missing * sum(chain.challenged.values()) + ahead
 
     least = min(in_time, key=lambda chain: sum(chain.counted.values()) - absent_in(chain), default=None)
     challenged, counted = (least.challenged, least.counted) if least else ({}, {})
