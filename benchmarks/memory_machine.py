@@ -273,7 +273,7 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
             run_cycle(agent, Plan("stream", 64 * MIB), rates, settings)
             declared = Declared(folder, size, recompute_with(folder) if options.full else None)
             plan = HoldPlan(
-                visits=options.visits,
+                steps=options.steps,
                 rounds=options.rounds,
                 quorum=1 if options.full else 3,
                 pause=options.pause,
@@ -359,7 +359,7 @@ def main() -> None:
     parser.add_argument(
         "--reserve-mib", type=int, default=640, help="what is not declared: process, activations"
     )
-    parser.add_argument("--visits", type=int, default=65536)
+    parser.add_argument("--steps", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--pause", type=float, default=5.0, help="mean seconds between chains")
     parser.add_argument("--warm-up", type=float, default=5.0)

@@ -83,14 +83,23 @@ def test_kappa_keeps_the_rebuildable_share(rebuild: float, read: float, slack: f
 
 
 @given(st.floats(1e-6, 1e-3), st.floats(1e-6, 1e-2), st.floats(1.0, 2.0), st.integers(1, 10_000), OPEN)
-def test_visits_elsewhere_fit_the_time(
+def test_steps_elsewhere_fit_the_time(
     read: float, elsewhere: float, slack: float, visits: int, share: float
 ) -> None:
     """A prover with a share of visits elsewhere that is in time has at most the bounded share."""
     gone = int(share * visits)
     deadline = slack * visits * read
     if (visits - gone) * read + gone * elsewhere <= deadline:
-        assert gone / visits <= bounds.missing_visits(deadline, visits, read, elsewhere) + 1e-9
+        assert gone / visits <= bounds.missing_steps(deadline, visits, read, elsewhere) + 1e-9
+
+
+@given(st.floats(1e-5, 0.05), st.integers(1, 256))
+def test_a_step_meets_what_is_missing(missing: float, width: int) -> None:
+    """The share of blocks is the one at which a step of independent draws meets one as often."""
+    assert bounds.missing_blocks(1 - (1 - missing) ** width, width) == pytest.approx(missing, rel=1e-4)
+    assert bounds.missing_blocks(missing, width) <= missing
+    assert bounds.missing_blocks(missing, 1) == pytest.approx(missing)
+    assert (bounds.missing_blocks(0.0, width), bounds.missing_blocks(1.0, width)) == (0.0, 1.0)
 
 
 def test_forgery_is_negligible_and_grows() -> None:

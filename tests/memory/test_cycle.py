@@ -130,7 +130,7 @@ def test_a_server_declares_its_map_between_any_two_moments_of_its_work(
 def test_weights_and_ballast_are_where_they_are_declared(server: tuple[str, str], folder: Path) -> None:
     url, agent = server
     run_cycle(agent, PLAN, CALIBRATION, settings(folder, url))
-    plan = HoldPlan(visits=200, rounds=3, quorum=1, budget=8 * MIB)
+    plan = HoldPlan(steps=200, rounds=3, quorum=1, budget=8 * MIB)
     held = run_hold(agent, plan, CALIBRATION, Declared(folder, REGION), inputs={}, dump=True)
     assert all(chain.correct for chain in held.holding.chains)
     assert {SegmentKind.WEIGHTS, SegmentKind.BALLAST} <= {segment.kind for segment in held.holding.segments}
@@ -155,7 +155,7 @@ def test_key_value_memory_is_recomputed_while_requests_wait(server: tuple[str, s
     def recompute(tokens: Sequence[int]) -> list[NDArray[np.float32]]:
         return key_values(model, tokens)
 
-    plan = HoldPlan(visits=300, rounds=12, quorum=12, budget=8 * MIB)
+    plan = HoldPlan(steps=300, rounds=12, quorum=12, budget=8 * MIB)
     declared = Declared(folder, REGION, recompute)
     for client in clients:
         client.start()
@@ -183,7 +183,7 @@ def test_weights_in_another_precision_are_declared_and_count_for_nothing(folder:
         found = re.search(r"memory agent at (\S+)", process.stderr.readline())
         assert found
         run_cycle(found[1], PLAN, CALIBRATION, settings(folder, line.removeprefix("on ")))
-        plan = HoldPlan(visits=200, rounds=1, quorum=1, budget=8 * MIB)
+        plan = HoldPlan(steps=200, rounds=1, quorum=1, budget=8 * MIB)
         held = run_hold(found[1], plan, CALIBRATION, Declared(folder, REGION), inputs={}, dump=True).holding
     *_, other = held.segments
     weights = sum(one.size for one in held.segments if one.kind is SegmentKind.WEIGHTS)
@@ -217,7 +217,7 @@ def test_other_weights_than_declared_are_found(server: tuple[str, str], folder: 
     data = bytearray(weights.read_bytes())
     data[-70_000:] = bytes(70_000)
     weights.write_bytes(data)
-    plan = HoldPlan(visits=2000, rounds=1, quorum=1)
+    plan = HoldPlan(steps=2000, rounds=1, quorum=1)
     held = run_hold(agent, plan, CALIBRATION, Declared(other, REGION), inputs={}, dump=True)
     assert sum(finding.foreign for finding in held.findings) > 0
     assert held.holding.verdict == "fail"

@@ -87,7 +87,7 @@ def test_a_right_answer_after_its_deadline_is_no_proof() -> None:
 
 
 def test_a_right_chain_after_its_deadline_is_no_proof() -> None:
-    plan = HoldPlan(visits=50, rounds=2, quorum=1, budget=16 * MIB)
+    plan = HoldPlan(steps=50, rounds=2, quorum=1, budget=16 * MIB)
     rates = CALIBRATION.model_copy(update={"alternative_seconds": 1.0})
     declared = Declared(builtin_path(), 16 * MIB)
     with agent(SIZE_MIB) as address:

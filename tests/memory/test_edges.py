@@ -21,6 +21,7 @@ from ullage.errors import IntegrityError, UllageError
 from ullage.memory import bounds, wire
 from ullage.memory.cache_check import _packed_bits, check_cache
 from ullage.memory.calibration import Calibration
+from ullage.memory.chain import WIDTH
 from ullage.memory.claims import holding_claims
 from ullage.memory.declared import BufferSource, DeclaredState
 from ullage.memory.erasure import Plan, Timing, erase, greet, judge
@@ -55,6 +56,7 @@ from ullage.memory.residency import (
     HoldPlan,
     Visit,
     expected_link,
+    fixed_times,
     hold,
     judge_chains,
 )
@@ -81,8 +83,8 @@ def test_no_more_than_the_machine_is_erased() -> None:
 
 
 def test_visits_that_are_as_quick_as_in_cache_leave_no_time_for_others() -> None:
-    assert bounds.missing_visits(1.0, 100, 0.01, 0.05) == 0.0
-    assert bounds.missing_visits(2.0, 100, 0.01, 0.05) == pytest.approx(0.25)
+    assert bounds.missing_steps(1.0, 100, 0.01, 0.05) == 0.0
+    assert bounds.missing_steps(2.0, 100, 0.01, 0.05) == pytest.approx(0.25)
 
 
 def test_a_sampled_round_is_judged_by_its_deadline_and_not_by_how_early_it_came() -> None:
@@ -109,30 +111,34 @@ def test_what_guessing_a_tag_may_bring_is_taken_from_the_error() -> None:
 
 def test_a_chain_is_a_sample_and_its_share_is_more_than_its_visits() -> None:
     welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
-    plan = HoldPlan(rounds=5, quorum=2, visits=10_000)
+    plan = HoldPlan(rounds=5, quorum=2, steps=2048)
     found = judge_chains(plan, CALIBRATION, welcome, (), (chain(0.03), chain(0.03)), deadline=0.1)
-    assert found.missing > 1.1 * found.missing_visits > 0
-    assert found.missing == bounds.missing_share(
-        found.missing_visits, plan.visits, plan.visits + 1, 5, 2, error=plan.error / TIMES
+    met = bounds.missing_share(
+        found.missing_steps, plan.steps, plan.steps + 1, 5, 2, error=plan.error / TIMES
     )
+    assert met > 1.1 * found.missing_steps > 0
+    assert found.missing == pytest.approx(1 - (1 - met) ** (1 / WIDTH))
 
 
 @given(st.lists(st.floats(0.001, 0.1), min_size=2, max_size=5))
 def test_the_bound_is_at_a_time_that_was_fixed_before_and_that_a_quorum_met(seconds: list[float]) -> None:
     """A prover that chooses its moment gains nothing: the times are few, and each pays for all."""
     welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
-    plan, deadline = HoldPlan(rounds=5, quorum=2, visits=10_000), 0.1
+    plan, deadline = HoldPlan(rounds=5, quorum=2, steps=2048), 0.1
     found = judge_chains(plan, CALIBRATION, welcome, (), [chain(one) for one in seconds], deadline=deadline)
-    fixed = [deadline * part / TIMES for part in range(1, TIMES + 1)]
+    fixed = fixed_times(deadline)
+    assert len(fixed) == TIMES
+    assert fixed == sorted(fixed)
+    assert fixed[-1] == deadline
     met = [time for time in fixed if sum(one <= time for one in seconds) >= plan.quorum]
     shares = [
-        bounds.missing_visits(
-            time, plan.visits, CALIBRATION.fastest_visit_seconds, CALIBRATION.alternative_seconds
+        bounds.missing_steps(
+            time, plan.steps, CALIBRATION.fastest_step_seconds, CALIBRATION.alternative_seconds
         )
         for time in met
     ]
     assert found.verdict == "pass"
-    assert found.missing_visits == pytest.approx(shares[0])
+    assert found.missing_steps == pytest.approx(shares[0])
 
 
 def test_tokens_are_the_provers_word_and_cost_four_bytes_each() -> None:
@@ -260,7 +266,7 @@ def pages() -> list[bytes]:
     return [states.tobytes() for states in page_recompute(ROW)]
 
 
-PLAN = HoldPlan(visits=50, rounds=2, quorum=1, budget=0)
+PLAN = HoldPlan(steps=50, rounds=2, quorum=1, budget=0)
 
 
 def challenged(agent: Agent) -> Visit | None:
@@ -271,7 +277,7 @@ def challenged(agent: Agent) -> Visit | None:
         welcome = greet(connection)
         challenger = Challenger(connection, welcome, PLAN, CALIBRATION, declared)
         assert challenger.deadline == pytest.approx(
-            PLAN.slack * PLAN.visits * CALIBRATION.visit_seconds + PLAN.allowance
+            PLAN.slack * PLAN.steps * CALIBRATION.step_seconds + PLAN.allowance
         )
         challenger.fit_ballast()
         visit, _ = challenger.challenge()
@@ -352,11 +358,11 @@ def held(machine: int | None) -> dict[str, Claim]:
     """Claims of a session over 512 MiB of noise and as much key-value memory on a machine of two spaces."""
     spaces = (("main memory", 1 << 30), ("device", 1 << 30))
     welcome = Welcome(VERSION, 1 << 30, "its word", spaces, ())
-    plan = HoldPlan(rounds=5, quorum=1, visits=10_000)
+    plan = HoldPlan(rounds=5, quorum=1, steps=2048)
     sizes = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 512 * MIB}
     counted = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 256 * MIB}
     visit = Visit(0.03, False, True, 0.1, 0.03, sizes, counted)
-    quick = CALIBRATION.model_copy(update={"fastest_visit_seconds": 1e-7})
+    quick = CALIBRATION.model_copy(update={"fastest_step_seconds": 1e-7})
     found = judge_chains(plan, quick, welcome, (), (visit,), deadline=0.03)
     assert 0 < found.missing_bytes < 200 * MIB
     claims = holding_claims(found, machine, Window(start="1", end="2"), {})

@@ -11,18 +11,20 @@ import pytest
 from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.errors import IntegrityError
 from ullage.memory.ballast import Ballast
+from ullage.memory.chain import WIDTH
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import greet
+from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.residency import TIMES, HoldPlan, Visit, expected_link, judge_chains
+from ullage.memory.residency import HoldPlan, Visit, expected_link, fixed_times, judge_chains
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify
 
-PLAN = HoldPlan(visits=400, rounds=3, quorum=1, budget=16 * MIB)
+PLAN = HoldPlan(steps=400, rounds=3, quorum=1, budget=16 * MIB)
 
 
 def test_noise_alone_is_held_and_counted() -> None:
@@ -49,7 +51,7 @@ def test_ballast_shrinks_and_grows_under_noise_that_nobody_saw() -> None:
                 last = connection.ask(Dump(128, (blocks - 1) * BLOCK_BYTES, 4096), Bytes, 10).data
                 assert last == ballast.noise.read((blocks - 1) * BLOCK_BYTES, 4096)
         sources: Sequence[Source] = [ballast.noise]
-        asked = Chain(255, bytes(range(16)), 100, 4096, 0, 12 * BLOCK_BYTES // 4096)
+        asked = Chain(255, bytes(range(16)), 100, WIDTH, 12 * BLOCK_BYTES // CHAIN_BLOCK_BYTES)
         answer = connection.ask(asked, Link, 10)
         assert answer.value == expected_link(segments, sources, asked)
 
@@ -57,7 +59,7 @@ def test_ballast_shrinks_and_grows_under_noise_that_nobody_saw() -> None:
 @pytest.mark.parametrize("name", ["inflated-weights", "twice-declared"])
 def test_maps_that_say_more_than_there_is_are_turned_away(name: str, tmp_path: Path) -> None:
     options = ("--listen", "127.0.0.1:0", "--size-mib", "32", "--folder", str(tmp_path))
-    plan = HoldPlan(visits=400, rounds=3, quorum=1, budget=32 * MIB)
+    plan = HoldPlan(steps=400, rounds=3, quorum=1, budget=32 * MIB)
     with (
         running("redteam", "memory-agent", name, *options) as (address, _),
         pytest.raises(IntegrityError, match="The agent declares"),
@@ -141,22 +143,24 @@ def test_the_verdict_follows_the_rule() -> None:
     from ullage.memory.messages import VERSION, Welcome
 
     welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
-    plan = HoldPlan(rounds=5, quorum=2, visits=10_000)
-    quick = CALIBRATION.model_copy(update={"visit_seconds": 3e-6, "fastest_visit_seconds": 1e-7})
+    plan = HoldPlan(rounds=5, quorum=2, steps=2048)
+    quick = CALIBRATION.model_copy(update={"step_seconds": 3e-6, "fastest_step_seconds": 1e-7})
 
     def judged(*chains: Visit) -> tuple[str, float]:
-        deadline = plan.slack * plan.visits * quick.visit_seconds
+        deadline = plan.slack * plan.steps * quick.step_seconds
         found = judge_chains(plan, quick, welcome, (), chains, deadline=deadline)
         return found.verdict, found.proven_bytes / (1 << 30)
 
     verdict, share = judged(chain(0.03), chain(0.03))
     assert verdict == "pass"
-    assert 0.9 < share < 1 - (3.3 - 0.1) / 90
+    gone = (0.03 / plan.steps - 1e-7) / (90e-6 - 1e-7)
+    assert 0.98 < share < 1 - (1 - (1 - gone) ** (1 / WIDTH)) - 0.03 * 0.1e9 / (1 << 30)
     # A second of warning is worth what the other store delivers in it.
     assert judged(chain(0.03), chain(0.03, warning=1.0))[1] == pytest.approx(share - 0.1e9 / (1 << 30))
     # So is the time of the chain itself: its key is known from its first moment on.
-    part = plan.slack * plan.visits * quick.visit_seconds / TIMES
-    early, later = (judged(*[chain(part * (40 + behind))] * 2)[1] for behind in (0.2, 0.8))
+    after, until = fixed_times(plan.slack * plan.steps * quick.step_seconds)[50:52]
+    part = until - after
+    early, later = (judged(*[chain(after + behind * part)] * 2)[1] for behind in (0.2, 0.8))
     assert early - later == pytest.approx(0.6 * part * 0.1e9 / (1 << 30), rel=1e-6)
     assert judged(chain(0.03), chain(9, late=True)) == ("cannot-tell", 0.0)
     assert judged(chain(0.03), chain(0.03, correct=False)) == ("fail", 0.0)

@@ -66,7 +66,7 @@ def _pipe(source: socket.socket, sink: socket.socket) -> None:
 
 @pytest.mark.parametrize("word", [Declare, Freeze])
 def test_who_fetches_at_the_first_word_about_a_chain_is_charged_for_it(word: type[Declare | Freeze]) -> None:
-    plan = HoldPlan(visits=400, rounds=2, quorum=2, budget=8 * MIB)
+    plan = HoldPlan(steps=400, rounds=2, quorum=2, budget=8 * MIB)
     with agent(16) as address, fetching(address, word.kind, 0.5) as further:
         held = run_hold(further, plan, CALIBRATION, Declared(builtin_path(), 16 * MIB), inputs={}, dump=False)
     assert all(chain.correct for chain in held.holding.chains)
@@ -78,8 +78,8 @@ def test_who_fetches_at_the_first_word_about_a_chain_is_charged_for_it(word: typ
 def test_the_chain_that_proves_least_counts_and_not_the_one_that_counts_least() -> None:
     """A share that may be missing is one of what was challenged: much of little worth weighs on the claim."""
     welcome = Welcome(VERSION, 1 << 40, "", (("main memory", 1 << 40),), ())
-    plan = HoldPlan(rounds=5, quorum=2, visits=10_000)
-    quick = CALIBRATION.model_copy(update={"visit_seconds": 3e-6, "fastest_visit_seconds": 1e-7})
+    plan = HoldPlan(rounds=5, quorum=2, steps=2048)
+    quick = CALIBRATION.model_copy(update={"step_seconds": 3e-6, "fastest_step_seconds": 1e-7})
     small = {SegmentKind.KV_CACHE: 1 << 30}
     large = {SegmentKind.KV_CACHE: 20 << 30}
     slightly_more = {SegmentKind.KV_CACHE: (1 << 30) + 1}
@@ -88,7 +88,7 @@ def test_the_chain_that_proves_least_counts_and_not_the_one_that_counts_least() 
         return Visit(0.03, False, True, 0.0, 0.03, challenged, counted)
 
     def proven(*chains: Visit) -> float:
-        deadline = plan.slack * plan.visits * quick.visit_seconds
+        deadline = plan.slack * plan.steps * quick.step_seconds
         return judge_chains(plan, quick, welcome, (), chains, deadline=deadline).proven_bytes
 
     empty_places = proven(*[chain(large, slightly_more)] * 2)
@@ -142,7 +142,7 @@ def test_key_value_memory_beyond_every_machine_ends_the_session_with_a_sentence(
         lambda connection: connection.send(Segments((huge,))),
         lambda connection: connection.send(Segments((huge,))),
     )
-    plan = HoldPlan(visits=10, rounds=1, quorum=1, budget=8 * MIB)
+    plan = HoldPlan(steps=10, rounds=1, quorum=1, budget=8 * MIB)
     with pytest.raises(IntegrityError, match="than a chain can run over"):
         run_hold(address, plan, CALIBRATION, Declared(builtin_path(), None), inputs={}, dump=False)
 

@@ -182,7 +182,9 @@ def hold(
     ] = 64,
     dtype: Annotated[str, typer.Option(help="Precision that the server runs in.")] = "float32",
     machine_mib: MachineMib = None,
-    visits: Annotated[int, typer.Option(min=1, help="Blocks of 4 KiB that a chain visits.")] = 65536,
+    steps: Annotated[
+        int, typer.Option(min=1, max=1 << 20, help="Steps of a chain, of 32 blocks of 1 KiB each.")
+    ] = 2048,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Chains at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be in time.")] = 3,
     pause: Annotated[float, typer.Option(min=0, help="Mean seconds between chains.")] = 0,
@@ -206,7 +208,7 @@ def hold(
     machine = None if machine_mib is None else machine_mib << 20
     folder = model or builtin_path()
     declared = Declared(folder, machine, _recompute(folder, dtype))
-    plan = HoldPlan(visits, rounds, quorum, pause=pause, budget=budget_mib << 20)
+    plan = HoldPlan(steps, rounds, quorum, pause=pause, budget=budget_mib << 20)
     with meter(quiet=quiet) as progress:
         held = run_hold(agent, plan, rates, declared, inputs=inputs, dump=dump, progress=progress)
     typer.echo(json.dumps(holding_record(held)) if as_json else "\n".join(holding_lines(held)))

@@ -113,17 +113,26 @@ def spot_check_survival(missing: float, checks: int) -> float:
     return float((1 - missing) ** checks)
 
 
-def missing_visits(deadline: float, visits: int, fastest_read: float, alternative: float) -> float:
-    """Share of a chain's visits that can have gone to another source than memory.
+def missing_steps(deadline: float, steps: int, fastest_step: float, alternative: float) -> float:
+    """Share of a chain's steps that can have taken a block from another source than memory.
 
-    Each of m visits takes at least `fastest_read` seconds, one elsewhere at least `alternative`; they cannot
-    overlap, so the missing ones are at most (D/m - t_r) / (t_alt - t_r) of all.
+    Each of m steps takes at least `fastest_step` seconds, one that goes elsewhere at least `alternative`,
+    however many blocks it fetches there at once; steps cannot overlap, so the ones that went elsewhere are
+    at most (D/m - t_r) / (t_alt - t_r) of all.
     """
-    if visits < 1 or min(deadline, fastest_read) <= 0:
-        raise ValueError("times and visits are positive")
-    if alternative <= fastest_read:
+    if steps < 1 or min(deadline, fastest_step) <= 0:
+        raise ValueError("times and steps are positive")
+    if alternative <= fastest_step:
         return 1.0
-    return min(1.0, max(0.0, (deadline / visits - fastest_read) / (alternative - fastest_read)))
+    return min(1.0, max(0.0, (deadline / steps - fastest_step) / (alternative - fastest_step)))
+
+
+def missing_blocks(steps: float, width: int) -> float:
+    """Share of blocks that is missing if at most this share of steps meets one: a step reads `width` blocks
+    drawn at random, so it meets none with probability (1 - x)^width."""
+    if not 0 <= steps <= 1 or width < 1:
+        raise ValueError("a share lies in [0, 1], and a step reads blocks")
+    return -math.expm1(math.log1p(-steps) / width) if steps < 1 else 1.0
 
 
 def bits_left_by_tolerance(elements: int, accepted_values: int) -> float:

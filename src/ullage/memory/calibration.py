@@ -24,7 +24,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     machine: Annotated[str, StringConstraints(max_length=400)]
     cores: Annotated[int, Field(ge=1, le=4096)]
     rebuild_rate: Rate
@@ -38,12 +38,12 @@ class Calibration(BaseModel):
     """AES-CTR of one core."""
     first_touch_rate: Rate
     warm_write_rate: Rate
-    visit_seconds: Seconds
-    """Fastest visit of the agent's chain to a 4-KiB block in memory: what sets deadlines."""
-    fastest_visit_seconds: Seconds
-    """The same for the best kernel known: GMAC of one block in cache, shared by all cores."""
+    step_seconds: Seconds
+    """Fastest step of the agent's chain, 32 blocks of 1 KiB in memory: what sets deadlines."""
+    fastest_step_seconds: Seconds
+    """The same for the best kernel known: GMAC of as many bytes in cache, shared by all cores."""
     alternative_seconds: Seconds
-    """Fastest way to such a block that is not in memory."""
+    """Fastest way to one block that is not in memory."""
     created: Nanoseconds
     expires: Nanoseconds
 

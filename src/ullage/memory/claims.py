@@ -103,7 +103,7 @@ def holding_claims(
         trusts=trusts,
         window=window,
         method="chain/2",
-        sample=f"{len(found.chains)} chains of {found.plan.visits} visits; {shares}",
+        sample=f"{len(found.chains)} chains of {found.plan.steps} steps; {shares}",
         inputs=inputs,
     )
     parts = [

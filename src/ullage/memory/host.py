@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from ullage.memory.gather import Gather, gather_from_views
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment, SegmentKind
 
@@ -52,6 +53,12 @@ class SegmentRegion:
         self._source = source
         self.size = source.size
         self.read = source.read
+
+    def gatherer(self) -> Gather:
+        return gather_from_views([self.view()])
+
+    def view(self) -> memoryview:
+        return self._source.read(0, self.size)
 
     def borrow(self, offset: int, size: int) -> memoryview:
         """Refused: a verifier does not write into a server."""

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ullage.errors import FaultError, UllageError
+from ullage.memory.chain import walk
+from ullage.memory.gather import CHAIN_BLOCK_BYTES, Gather
 from ullage.memory.messages import Chain, Code
-from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag, chain_step
+from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
 from ullage.memory.together import TogetherRegion
 
@@ -173,6 +175,10 @@ class Keeper:
         """A function from (offset, bytes) to what the region holds there."""
         return self.region(space).read
 
+    def gatherer(self, space: int) -> Gather:
+        """What reads the blocks of a chain's step from the region."""
+        return self.region(space).gatherer()
+
     def fetch(self, space: int, offset: int, size: int) -> memoryview:
         """What the region holds there."""
         self.region(space, offset + size)
@@ -191,15 +197,9 @@ class Keeper:
         return tag.tag()
 
     def chain(self, asked: Chain) -> bytes:
-        """Walk the latency-bound chain; the loop is one call into AES-GMAC a visit."""
-        end = (asked.first + asked.blocks) * asked.block_bytes
-        self.region(asked.space, end)
-        link, size = asked.nonce, asked.block_bytes
-        read, first, blocks = self.reader(asked.space), asked.first, asked.blocks
-        step, number = chain_step(asked.nonce), int.from_bytes
-        for _ in range(asked.visits):
-            link = step(link, read((first + number(link, "big") % blocks) * size, size))
-        return link
+        """Walk the latency-bound chain."""
+        self.region(asked.space, asked.blocks * CHAIN_BLOCK_BYTES)
+        return walk(asked, self.gatherer(asked.space))
 
     def _spread(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
         return list(self._pool.map(work, items))

@@ -15,15 +15,18 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from ullage.errors import FaultError
 from ullage.memory.calibration import Calibration
+from ullage.memory.chain import WIDTH
+from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.keeper import Keeper, pieces
 from ullage.memory.messages import Chain
 from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag, StreamNoise
-from ullage.memory.region import CHAIN_BLOCK_BYTES, HostRegion, usable_cores
+from ullage.memory.region import HostRegion, usable_cores
 
-VISIT_BYTES = CHAIN_BLOCK_BYTES
+_STEP_BYTES = WIDTH * CHAIN_BLOCK_BYTES
 _BURST_SECONDS = 0.1
 _BUFFERS = (16 << 10, 64 << 10, 128 << 10)
 _STORE_BYTES = 64 << 20
+_SECTOR_BYTES = 4096  # what direct reads take everywhere; a disk is no faster at less
 _YEAR_NS = 365 * 86_400 * 10**9
 
 
@@ -46,8 +49,8 @@ def calibrate(
     measured = max(rebuild_rate(usable) for _ in range(repeats)) * max(1.0, cores / usable)
     nameplate = nameplate_rate(cores, Path("/proc/cpuinfo").read_text())
     touch, warm = write_rates(region_bytes, repeats)
-    read, visit = read_rates(region_bytes, repeats)
-    disk, alternative = store_rates(store, repeats) if store else (0.0, rebuild_visit_seconds())
+    read, step = read_rates(region_bytes, repeats)
+    disk, alternative = store_rates(store, repeats) if store else (0.0, outside_seconds())
     now = time.time_ns()
     return Calibration(
         machine=f"{_processor()}, {cores} cores, {platform.system()} {platform.release()}",
@@ -59,8 +62,8 @@ def calibrate(
         generator_rate=generator_rate(repeats),
         first_touch_rate=touch,
         warm_write_rate=warm,
-        visit_seconds=visit,
-        fastest_visit_seconds=min(visit, fastest_visit_seconds(repeats)) / cores,
+        step_seconds=step,
+        fastest_step_seconds=min(step, fastest_step_seconds(repeats)) / cores,
         alternative_seconds=alternative,
         created=str(now),
         expires=str(now + _YEAR_NS),
@@ -137,7 +140,7 @@ def write_rates(size: int, repeats: int) -> tuple[float, float]:
 
 
 def read_rates(size: int, repeats: int) -> tuple[float, float]:
-    """(GMAC of all cores in bytes a second, fastest visit of a chain in seconds) over warm, locked memory."""
+    """(GMAC of all cores in bytes a second, fastest step of a chain in seconds) over warm, locked memory."""
     keeper = Keeper((size,))
     region = keeper.map(0, size)
     keeper.fill(0, region.size, bytes(32), 1)
@@ -149,9 +152,9 @@ def read_rates(size: int, repeats: int) -> tuple[float, float]:
         return region.size
 
     rate = _best(read, 3 * repeats)
-    visits = 4096
-    asked = Chain(0, secrets.token_bytes(16), visits, VISIT_BYTES, 0, region.size // VISIT_BYTES)
-    fastest = 1 / _best(lambda: visits if keeper.chain(asked) else 0, 8 * repeats)
+    steps = 512
+    asked = Chain(0, secrets.token_bytes(16), steps, WIDTH, region.size // CHAIN_BLOCK_BYTES)
+    fastest = 1 / _best(lambda: steps if keeper.chain(asked) else 0, 8 * repeats)
     keeper.release(0)
     return rate, fastest
 
@@ -167,23 +170,22 @@ def generator_rate(repeats: int) -> float:
     return _best(work, repeats)
 
 
-def fastest_visit_seconds(repeats: int) -> float:
-    """GMAC over a block that lies in a core's cache, one key for many blocks.
+def fastest_step_seconds(repeats: int) -> float:
+    """GMAC over a step's bytes that lie in a core's cache, in pieces that a call's overhead vanishes beside.
 
-    All cores together can be as many times faster, each at a part of the block.
+    All cores together can be as many times faster, each at a part of them.
     """
-    data = memoryview(bytes(VISIT_BYTES))
+    data, tag = memoryview(bytes(4 * _STEP_BYTES)), SegmentTag(bytes(32), 0, 0)
 
     def work() -> int:
-        tag = SegmentTag(bytes(32), 0, 0)
-        for _ in range(4096):
+        for _ in range(256):
             tag.update(data)
-        return 4096
+        return 256 * len(data)
 
-    return 1 / _best(work, 8 * repeats)
+    return _STEP_BYTES / _best(work, 8 * repeats)
 
 
-def rebuild_visit_seconds() -> float:
+def outside_seconds() -> float:
     """Without a store, what is not there has to come from outside: never faster than a local round trip."""
     return 50e-6
 
@@ -222,10 +224,10 @@ def _read_file(name: str, repeats: int) -> tuple[float, float]:
 
     def single() -> int:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        offset = secrets.randbelow(_STORE_BYTES // VISIT_BYTES) * VISIT_BYTES
+        offset = secrets.randbelow(_STORE_BYTES // _SECTOR_BYTES) * _SECTOR_BYTES
         return os.preadv(descriptor, [small], offset) and 1
 
-    small = mmap.mmap(-1, VISIT_BYTES)
+    small = mmap.mmap(-1, _SECTOR_BYTES)
     try:
         with ThreadPoolExecutor(usable_cores()) as pool:
             return _best(bulk, repeats), 1 / _best(single, 20 * repeats)

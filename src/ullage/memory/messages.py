@@ -15,7 +15,7 @@ from ullage.memory.fields import Behind, Choice, Flag, Message, Number, Numbers,
 from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, TAG_BYTES, Question
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
-VERSION = 4
+VERSION = 5
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES = 8 << 20
 MAX_DUMP_BYTES = 4 << 20
@@ -24,11 +24,11 @@ DIGEST_BYTES = 32
 MAX_FREEZE_SECONDS = 60
 MAX_LANES = 16
 TOKEN_BYTES = 16
-MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = 1 << 31, (1 << 32) - 1
+MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = (1 << 32) - 1, (1 << 32) - 1
+MAX_CHAIN_STEPS, MAX_CHAIN_WIDTH = 1 << 20, 256
 _MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
 _MAX_SEGMENTS = 100_000
 _MAX_TOKENS = 1 << 20
-_PAGE_BYTES = 4096
 
 _SPACE, _U8, _U16, _U32, _U64 = Number(1), Number(1), Number(2), Number(4), Number(8)
 _VERSION = Behind(MAGIC, _U16, "The peer does not speak the memory protocol.")
@@ -139,30 +139,21 @@ class Ask(Message):
 
 @dataclass(frozen=True)
 class Chain(Message):
-    """Visit `visits` blocks of `block_bytes`, each chosen by the tag of the one before."""
+    """Walk `steps` steps over the space's first `blocks` blocks, `width` of them a step."""
 
     kind = 6
     layout = (
         _SPACE,
         Raw(TAG_BYTES),
-        Number(4, "the number of visits", 1, 1 << 24),
-        Number(4, "a block's size", _PAGE_BYTES, MAX_DUMP_BYTES),
-        _U32,
+        Number(4, "the number of steps", 1, MAX_CHAIN_STEPS),
+        Number(2, "the blocks of a step", 1, MAX_CHAIN_WIDTH),
         Number(4, "the number of blocks", 1, MAX_CHAIN_BLOCKS),
     )
     space: int
     nonce: bytes
-    visits: int
-    block_bytes: int
-    first: int
+    steps: int
+    width: int
     blocks: int
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        found = super().read(reader)
-        if found.block_bytes % _PAGE_BYTES:
-            raise MalformedError("A chain's blocks are whole pages of 4,096 bytes.")
-        return found
 
 
 @dataclass(frozen=True)
@@ -379,7 +370,6 @@ _REQUESTS = (
 )  # fmt: skip
 _ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error, Received, Tokens)
 _BY_KIND: dict[int, type[Message]] = {message.kind: message for message in (*_REQUESTS, *_ANSWERS)}
-assert BLOCK_BYTES % _PAGE_BYTES == 0  # noqa: S101 - a constant of the format
 
 
 def encode(message: Message) -> bytes:

@@ -8,11 +8,10 @@ the exact bytes.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ullage.errors import UsageError
 
@@ -123,17 +122,6 @@ class SegmentTag:
     def tag(self) -> bytes:
         self._encryptor.finalize()
         return bytes(self._encryptor.tag)
-
-
-def chain_step(nonce: bytes) -> Callable[[bytes, Buffer], bytes]:
-    """The step of a latency-bound chain: (t_{j-1}, block) to t_j, each of 16 bytes.
-
-    AES-128-GMAC over the block under the chain's own key, with a nonce from the tag before. A key of its own
-    for each visit would cost an honest machine more than the visit, and every microsecond is one that a
-    prover may spend elsewhere.
-    """
-    encrypt = AESGCM(nonce).encrypt
-    return lambda tag, block: encrypt(tag[:12], b"", block)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,22 @@ import ctypes
 import mmap
 import os
 import threading
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Protocol
 
 from ullage.errors import FaultError
+from ullage.memory.gather import (
+    CHAIN_BLOCK_BYTES,
+    Blocks,
+    Gather,
+    Numbers,
+    gather_by_reading,
+    gather_from_views,
+    join_reads,
+    whole_blocks,
+)
 from ullage.memory.noise import BLOCK_BYTES
 
-CHAIN_BLOCK_BYTES = 4096
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mlock.argtypes = _LIBC.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
@@ -33,6 +40,12 @@ class Region(Protocol):
 
     def read(self, offset: int, size: int) -> memoryview:
         """The bytes at `offset`. Valid until this thread's next call."""
+
+    def gatherer(self) -> Gather:
+        """What reads the blocks of a chain's step. Valid until the region changes its size."""
+
+    def view(self) -> memoryview | None:
+        """All of it, where this process has it at one address. Valid as `gatherer`."""
 
     def grow(self, size: int) -> bool:
         """Take up to the first size back; False if the region was never that large."""
@@ -79,6 +92,12 @@ class HostRegion:
 
     def read(self, offset: int, size: int) -> memoryview:
         return self._view[offset : offset + size]
+
+    def gatherer(self) -> Gather:
+        return gather_from_views([self.view()])
+
+    def view(self) -> memoryview:
+        return self._view[: self.size]
 
     def grow(self, size: int) -> bool:
         if not self.size < size <= self._capacity:
@@ -136,6 +155,19 @@ class DeviceRegion:
         staging.copy_(self._memory[offset : offset + size])
         return memoryview(staging.numpy())
 
+    def gatherer(self) -> Gather:
+        blocks = self._memory[: whole_blocks(self.size)].view(-1, CHAIN_BLOCK_BYTES)
+        torch = self._torch
+
+        def gather(numbers: Numbers, out: Blocks) -> None:
+            wanted = torch.from_numpy(numbers).to(blocks.device)
+            torch.from_numpy(out).copy_(blocks.index_select(0, wanted))
+
+        return gather
+
+    def view(self) -> None:
+        """Nothing: it is the device's memory."""
+
     def grow(self, size: int) -> bool:
         return size <= self.size
 
@@ -159,14 +191,19 @@ class JoinedRegion:
     locked = False
 
     def __init__(self, parts: Sequence[Region]) -> None:
-        self._reads = [part.read for part in parts]  # a chain reads 100,000 times
-        self._starts = list(accumulate((joined_size(part.size) for part in parts), initial=0))
-        self.size = self._starts.pop()
+        sizes = [part.size for part in parts]
+        self._parts = list(parts)
+        self.size = sum(map(whole_blocks, sizes))
+        self.read = join_reads([part.read for part in parts], sizes)
 
-    def read(self, offset: int, size: int) -> memoryview:
-        """The bytes at `offset`, which must lie in one part."""
-        index = bisect_right(self._starts, offset) - 1
-        return self._reads[index](offset - self._starts[index], size)
+    def gatherer(self) -> Gather:
+        views = [part.view() for part in self._parts]
+        if None in views:
+            return gather_by_reading(self.read)
+        return gather_from_views([view for view in views if view is not None])
+
+    def view(self) -> None:
+        """Nothing: its parts lie apart."""
 
     def borrow(self, offset: int, size: int) -> memoryview:
         """Refused: this is a view for challenges."""
@@ -184,11 +221,6 @@ class JoinedRegion:
 
     def close(self) -> None:
         """As `keep`."""
-
-
-def joined_size(size: int) -> int:
-    """What of a segment is challenged: whole chain blocks."""
-    return size // CHAIN_BLOCK_BYTES * CHAIN_BLOCK_BYTES
 
 
 def usable_cores() -> int:

@@ -26,7 +26,7 @@ def calibration_lines(found: Calibration) -> list[str]:
         f"AES-CTR, one core: {_rate(found.generator_rate)}",
         f"write, one core: {_rate(found.first_touch_rate)} first touch, {_rate(found.warm_write_rate)} warm",
         f"other store: {_rate(found.store_rate)}",
-        f"4-KiB block: {found.visit_seconds * 1e6:.3g} us in memory, "
+        f"a step of a chain (32 blocks of 1 KiB): {found.step_seconds * 1e6:.3g} us in memory, one block "
         f"{found.alternative_seconds * 1e6:.3g} us elsewhere",
     ]
 
@@ -134,7 +134,7 @@ def holding_record(held: Held) -> dict[str, object]:
     return {
         "claims": to_json(held.claims),
         "verdict": found.verdict,
-        "missing_visits": found.missing_visits,
+        "missing_steps": found.missing_steps,
         "missing": found.missing,
         "deadline": found.deadline,
         "missing_bytes": found.missing_bytes,

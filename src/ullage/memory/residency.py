@@ -5,21 +5,22 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from ullage.errors import IntegrityError, UsageError
 from ullage.memory import bounds
 from ullage.memory.ballast import Ballast
 from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
+from ullage.memory.chain import WIDTH, walk
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import Progress
+from ullage.memory.gather import CHAIN_BLOCK_BYTES, gather_by_reading, join_reads, whole_blocks
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
     MAX_CHAIN_BLOCKS,
+    MAX_CHAIN_STEPS,
     Chain,
     Declare,
     Done,
@@ -31,38 +32,38 @@ from ullage.memory.messages import (
     Tokens,
     Welcome,
 )
-from ullage.memory.noise import TAG_BYTES, chain_step
-from ullage.memory.region import CHAIN_BLOCK_BYTES, joined_size
+from ullage.memory.noise import TAG_BYTES
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.snapshot import dump
 from ullage.memory.wire import Connection
 
 _PATIENCE = 50
 TIMES = 64
-"""Times that a bound may be at: so many equal parts of the deadline."""
+"""Times that a bound may be at: the deadline, and so many shorter ones, each 1/16 of an octave below."""
 _FREEZE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class HoldPlan:
-    """`visits` a chain; `rounds` chains at random times, of which `quorum` must be in time; `slack` over the
-    calibrated time of a visit, which limits patience and not the claim; `pause` seconds between chains on
+    """`steps` a chain; `rounds` chains at random times, of which `quorum` must be in time; `slack` over the
+    calibrated time of a step, which limits patience and not the claim; `pause` seconds between chains on
     average. `budget` bytes are what weights, key-value memory and ballast fill together: ballast follows what
     the others leave of it."""
 
-    visits: int = 65536
+    steps: int = 2048
     rounds: int = 20
     quorum: int = 3
-    slack: float = 2.0
+    slack: float = 8.0
     pause: float = 0.0
     error: float = 1e-6
     allowance: float = 0.002
     budget: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quorum <= self.rounds <= 1000 or not 1 <= self.visits <= 1 << 24 or self.slack < 1:
+        quorum_is_right = 1 <= self.quorum <= self.rounds <= 1000
+        if not quorum_is_right or not 1 <= self.steps <= MAX_CHAIN_STEPS or self.slack < 1:
             raise UsageError(
-                "A plan has 1 to R chains in its quorum, at least one visit and a slack of at least 1."
+                "A plan has 1 to R chains in its quorum, at least one step and a slack of at least 1."
             )
 
 
@@ -93,7 +94,7 @@ class Holding:
     challenged: dict[SegmentKind, int]
     counted: dict[SegmentKind, int]
     deadline: float
-    missing_visits: float
+    missing_steps: float
     missing: float
     missing_bytes: float
     verdict: str
@@ -114,15 +115,15 @@ class Holding:
 
 def expected_link(segments: Sequence[Segment], sources: Sequence[Source], asked: Chain) -> bytes:
     """The end of the chain over the joined segments, computed from what they should hold."""
-    starts = list(accumulate((joined_size(segment.size) for segment in segments), initial=0))
-    if starts.pop() < (asked.first + asked.blocks) * asked.block_bytes:
+    sizes, reads = [segment.size for segment in segments], [source.read for source in sources]
+    if sum(map(whole_blocks, sizes)) < asked.blocks * CHAIN_BLOCK_BYTES:
         raise UsageError("The chain asks for more than the segments hold.")
-    link, step = asked.nonce, chain_step(asked.nonce)
-    for _ in range(asked.visits):
-        offset = (asked.first + int.from_bytes(link, "big") % asked.blocks) * asked.block_bytes
-        index = bisect_right(starts, offset) - 1
-        link = step(link, sources[index].read(offset - starts[index], asked.block_bytes))
-    return link
+    return walk(asked, gather_by_reading(join_reads(reads, sizes)))
+
+
+def fixed_times(deadline: float) -> list[float]:
+    """The times that the bound may be at, in seconds, shortest first."""
+    return [deadline * 2 ** (-step / 16) for step in reversed(range(TIMES))]
 
 
 class Challenger:
@@ -144,7 +145,7 @@ class Challenger:
         self._ballast = Ballast(connection)
         declared.noise = self._ballast.noise
         self._announced: float | None = None
-        self.deadline = plan.slack * plan.visits * calibration.visit_seconds + plan.allowance
+        self.deadline = plan.slack * plan.steps * calibration.step_seconds + plan.allowance
 
     def fit_ballast(self) -> None:
         """Make the ballast what weights and key-value memory leave of the budget.
@@ -173,7 +174,7 @@ class Challenger:
         blocks = sum(challenged.values()) // CHAIN_BLOCK_BYTES
         if blocks > MAX_CHAIN_BLOCKS:
             raise IntegrityError("The agent declares more memory than a chain can run over.")
-        asked = Chain(WHOLE_MAP, nonce, self._plan.visits, CHAIN_BLOCK_BYTES, 0, blocks)
+        asked = Chain(WHOLE_MAP, nonce, self._plan.steps, WIDTH, blocks)
         began = time.perf_counter()
         answer = self._connection.ask(asked, Link, _PATIENCE * self.deadline + 1)
         seconds = time.perf_counter() - began
@@ -197,7 +198,7 @@ class Challenger:
     def _sizes(self, segments: Sequence[Segment]) -> dict[SegmentKind, int]:
         sizes: dict[SegmentKind, int] = {}
         for segment in segments:
-            sizes[segment.kind] = sizes.get(segment.kind, 0) + joined_size(segment.size)
+            sizes[segment.kind] = sizes.get(segment.kind, 0) + whole_blocks(segment.size)
         if not sum(sizes.values()) or sum(sizes.values()) > self._welcome.machine_bytes:
             raise IntegrityError(
                 "The agent declares nothing that can be challenged, or more than its machine has."
@@ -255,26 +256,27 @@ def judge_chains(
     """What chains over `segments` prove; no I/O.
 
     Late chains only weaken the claim, a wrong one is an accusation. The bound is at a time that was fixed
-    before the visits were drawn: the shortest of `TIMES` equal parts of the deadline within which a quorum
-    came, each at its part of the error. It is about one of these chains, nobody knows which, so what counts
+    before the blocks were drawn: the shortest of `fixed_times` within which a quorum came, each at its part
+    of the error. It is about one of these chains, nobody knows which, so what counts
     is the one that proves least. From the warning to the end of the chain a prover may have read ahead, in
-    bulk from the fastest other store, what was missing: so much is charged as well, as if no visit had.
+    bulk from the fastest other store, what was missing: so much is charged as well.
     """
     in_time = [chain for chain in chains if not chain.late]
     gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
     if verdict != "fail" and len(in_time) >= plan.quorum:
         verdict = "pass"
-        fixed = [deadline * part / TIMES for part in range(1, TIMES + 1)]
-        within = next(time for time in fixed if sum(one.seconds <= time for one in in_time) >= plan.quorum)
+        longest = sorted(chain.seconds for chain in in_time)[plan.quorum - 1]
+        within = next(time for time in fixed_times(deadline) if longest <= time)
         in_time = [chain for chain in in_time if chain.seconds <= within]
-        gone = bounds.missing_visits(
-            within, plan.visits, calibration.fastest_visit_seconds, calibration.alternative_seconds
+        gone = bounds.missing_steps(
+            within, plan.steps, calibration.fastest_step_seconds, calibration.alternative_seconds
         )
-        # Visits are drawn with replacement: a sample that is never the whole.
-        missing = bounds.missing_share(
-            gone, plan.visits, plan.visits + 1, plan.rounds, plan.quorum, error=plan.error / TIMES
+        # Blocks are drawn with replacement: a sample that is never the whole.
+        met = bounds.missing_share(
+            gone, plan.steps, plan.steps + 1, plan.rounds, plan.quorum, error=plan.error / TIMES
         )
+        missing = bounds.missing_blocks(met, WIDTH)
 
     def absent_in(chain: Visit) -> float:
         ahead = (chain.warning + chain.seconds) * calibration.store_rate

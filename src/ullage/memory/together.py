@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+from ullage.memory.gather import Gather, gather_by_reading
 from ullage.memory.region import Region
 
 
@@ -38,6 +39,12 @@ class TogetherRegion:
         for part, at, count in self._cuts(offset, size):
             found += part.read(at, count)
         return memoryview(found)
+
+    def gatherer(self) -> Gather:
+        return gather_by_reading(self.read)
+
+    def view(self) -> None:
+        """Nothing: it is not at one address."""
 
     def borrow(self, offset: int, size: int) -> memoryview:
         part, at, count = next(self._cuts(offset, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ullage.memory.agent import Agent
+from ullage.memory.gather import Gather, gather_by_reading
 from ullage.memory.keeper import Keeper
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.region import Region
@@ -22,6 +23,12 @@ class _Zeros:
     def read(self, offset: int, size: int) -> memoryview:
         found = self._data[offset : offset + size]
         return memoryview(found + bytes(size - len(found)))
+
+    def gatherer(self) -> Gather:
+        return gather_by_reading(self.read)
+
+    def view(self) -> None:
+        """Nothing: it is not at one address."""
 
     def borrow(self, offset: int, size: int) -> memoryview:
         """Refused: it is only read."""

@@ -25,7 +25,7 @@ from ullage.redteam.memory.cheat import HOLD, MemoryCheat, Setting
 from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SHARE = 0.25
-HOLD_VISITS = 16384
+HOLD_STEPS = 512
 _HOLD_ROUNDS = 8
 _BUSY_TRIES = 120
 
@@ -145,7 +145,7 @@ def _claims(
     address: str, mode: str, setting: Setting, machine: int | None, rates: Calibration
 ) -> tuple[Claim, ...]:
     if mode == HOLD:
-        plan = HoldPlan(visits=HOLD_VISITS, rounds=_HOLD_ROUNDS, budget=setting.size)
+        plan = HoldPlan(steps=HOLD_STEPS, rounds=_HOLD_ROUNDS, budget=setting.size)
         declared = Declared(builtin_path(), machine)
         return run_hold(address, plan, rates, declared, inputs={}, dump=False).claims
     erase_mode = next(known for known in MODES if known == mode)
