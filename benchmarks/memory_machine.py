@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +44,7 @@ from ullage.memory.measure import calibrate
 from ullage.memory.region import usable_cores
 from ullage.memory.report import cycle_line
 from ullage.memory.residency import HoldPlan
-from ullage.memory.verifier import Declared, run_erasure, run_hold
+from ullage.memory.verifier import Declared, Held, run_erasure, run_hold
 from ullage.model.builtin import builtin_path
 
 MIB = 1 << 20
@@ -282,9 +282,9 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
             clients, tokens, prompt = (batch, 120, 900) if options.full else (4, 64, 8)
             with Traffic(url, clients, tokens, prompt) as traffic:
                 time.sleep(options.warm_up)
-                held = run_hold(agent, plan, rates, declared, inputs={}, dump=False)
-                losses = [] if options.full else paired(traffic, options, partial(
-                    run_hold, agent, plan, rates, declared, inputs={}, dump=False))  # fmt: skip
+                challenge = partial(run_hold, agent, plan, rates, declared, inputs={}, dump=False)
+                held = challenge()
+                losses, further = ([], []) if options.full else paired(traffic, options, challenge)
     found = held.holding
     return {
         "verdict": found.verdict,
@@ -299,24 +299,29 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
              "frozen": one.frozen, "cache": vars(one.cache) if one.cache else None}
             for one in found.chains
         ],
+        "resident_in_further_sessions": [one.claims[0].value for one in further],
         "requests_lost": traffic.lost,
         "loss_of_tokens_per_pair": losses,
         "loss_of_tokens_median": statistics.median(losses) if losses else None,
     }  # fmt: skip
 
 
-def paired(traffic: Traffic, options: argparse.Namespace, challenge: object) -> list[float]:
-    """Share of tokens a second that challenges cost, window by window beside one without."""
-    losses = []
+def paired(
+    traffic: Traffic, options: argparse.Namespace, challenge: Callable[[], Held]
+) -> tuple[list[float], list[Held]]:
+    """Share of tokens a second that challenges cost, window by window beside one without, and what they
+    showed."""
+    losses, sessions = [], []
     for _ in range(options.pairs):
         speeds = []
-        for work in (lambda: time.sleep(options.window), challenge):
+        for challenged in (False, True):
             began, before = time.monotonic(), traffic.tokens
-            work()  # type: ignore[operator]
+            if challenged:
+                sessions.append(challenge())
             time.sleep(max(0.0, options.window - (time.monotonic() - began)))
             speeds.append((traffic.tokens - before) / (time.monotonic() - began))
         losses.append(1 - speeds[1] / speeds[0])
-    return losses
+    return losses, sessions
 
 
 def recompute_with(folder: Path) -> Recompute:

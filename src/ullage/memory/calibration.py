@@ -22,7 +22,7 @@ Nanoseconds = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
 class Calibration(BaseModel):
     """Rates in bytes a second, times in seconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     version: Literal[2] = 2
     machine: Annotated[str, StringConstraints(max_length=400)]
