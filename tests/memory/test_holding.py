@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,21 @@ def test_noise_alone_is_held_and_counted() -> None:
     value = held.claims[0].value
     assert value is not None
     assert 0 < value < 1
+
+
+def test_a_session_goes_on_until_a_quorum_was_calm() -> None:
+    """Any chain in time is enough for a claim; calmer ones make it larger, and are all paid for."""
+    far = CALIBRATION.model_copy(update={"alternative_seconds": 1.0, "step_seconds": 5e-5})
+    found = []
+    with agent(16) as address:
+        for calm in (1e-9, 1e3):
+            plan = replace(PLAN, rounds=4, calm=calm)
+            held = run_hold(address, plan, far, Declared(builtin_path(), 16 * MIB), inputs={}, dump=False)
+            found.append(held.holding)
+    assert [len(one.chains) for one in found] == [4, 1]
+    assert {one.verdict for one in found} == {"pass"}
+    best = min(chain.seconds for chain in found[0].chains)
+    assert found[0].missing_steps < 1.1 * best / PLAN.steps  # at the time of the best, not of the first
 
 
 def test_ballast_shrinks_and_grows_under_noise_that_nobody_saw() -> None:

@@ -45,15 +45,17 @@ _FREEZE_SECONDS = 60
 
 @dataclass(frozen=True)
 class HoldPlan:
-    """`steps` a chain; `rounds` chains at random times, of which `quorum` must be in time; `slack` over the
-    calibrated time of a step, which limits patience and not the claim; `pause` seconds between chains on
-    average. `budget` bytes are what weights, key-value memory and ballast fill together: ballast follows what
-    the others leave of it."""
+    """`steps` a chain; `rounds` chains at most, at random times, of which `quorum` must be in time; `slack`
+    over the calibrated time of a step, which limits patience and not the claim; a quorum that is within
+    `calm` times that time ends the session, since more could hardly show more; `pause` seconds between
+    chains on average. `budget` bytes are what weights, key-value memory and ballast fill together: ballast
+    follows what the others leave of it."""
 
     steps: int = 2048
     rounds: int = 20
     quorum: int = 3
     slack: float = 8.0
+    calm: float = 1.25
     pause: float = 0.0
     error: float = 1e-6
     allowance: float = 0.002
@@ -229,11 +231,13 @@ def hold(
     connection: Connection, welcome: Welcome, plan: HoldPlan, calibration: Calibration,
     declared: DeclaredState, *, progress: Progress = lambda stage, done, total: None,
 ) -> Holding:  # fmt: skip
-    """Fill the ballast, then challenge a greeted agent until a quorum is in time, an answer is wrong, or the
-    rounds are used up. Raises as `Challenger.challenge`."""
+    """Fill the ballast, then challenge a greeted agent until a quorum is in calm time, an answer is wrong, or
+    the rounds are used up. When to stop may follow from what was seen: the bound is for all rounds and all
+    `fixed_times` at once. Raises as `Challenger.challenge`."""
     challenger = Challenger(connection, welcome, plan, calibration, declared)
     chains: list[Visit] = []
     segments: tuple[Segment, ...] = ()
+    calm = plan.calm * plan.steps * calibration.step_seconds
     challenger.fit_ballast()  # the whole of it; what changes until the chains is little and soon done
     for number in range(plan.rounds):
         progress("chains", number, plan.rounds)
@@ -244,7 +248,7 @@ def hold(
         if visit is None:
             continue
         chains.append(visit)
-        if not visit.correct or sum(not chain.late for chain in chains) >= plan.quorum:
+        if not visit.correct or sum(chain.seconds <= calm for chain in chains) >= plan.quorum:
             break
     return judge_chains(plan, calibration, welcome, segments, chains, deadline=challenger.deadline)
 
