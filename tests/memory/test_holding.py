@@ -13,12 +13,13 @@ from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.errors import IntegrityError
 from ullage.memory.ballast import Ballast
 from ullage.memory.chain import WIDTH
+from ullage.memory.chain_bound import fixed_times
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import greet
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.residency import HoldPlan, Visit, expected_link, fixed_times, judge_chains
+from ullage.memory.residency import HoldPlan, Visit, expected_link, judge_chains
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of

@@ -71,6 +71,7 @@ def erasure_record(found: Erasure, rates: Calibration, claims: Iterable[Claim]) 
         "machine_bytes": str(found.welcome.machine_bytes),
         "unreached": {what: str(size) for what, size in found.welcome.unreached},
         "locked": found.locked,
+        "by": found.by,
         "kappa": found.kappa,
         "map_seconds": found.map_seconds,
         "fill_seconds": found.fill_seconds,

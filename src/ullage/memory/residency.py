@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ullage.errors import IntegrityError, UsageError
-from ullage.memory import bounds
 from ullage.memory.ballast import Ballast
 from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH, walk
+from ullage.memory.chain_bound import ChainRule, chain_bound
 from ullage.memory.declared import BufferSource, DeclaredState, Source
-from ullage.memory.erasure import Progress
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, gather_by_reading, join_reads, whole_blocks
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
@@ -35,11 +34,10 @@ from ullage.memory.messages import (
 from ullage.memory.noise import TAG_BYTES
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.snapshot import dump
+from ullage.memory.timing import Progress
 from ullage.memory.wire import Connection
 
 _PATIENCE = 50
-TIMES = 64
-"""Times that a bound may be at: the deadline, and so many shorter ones, each 1/16 of an octave below."""
 _FREEZE_SECONDS = 60
 
 
@@ -121,11 +119,6 @@ def expected_link(segments: Sequence[Segment], sources: Sequence[Source], asked:
     if sum(map(whole_blocks, sizes)) < asked.blocks * CHAIN_BLOCK_BYTES:
         raise UsageError("The chain asks for more than the segments hold.")
     return walk(asked, gather_by_reading(join_reads(reads, sizes)))
-
-
-def fixed_times(deadline: float) -> list[float]:
-    """The times that the bound may be at, in seconds, shortest first."""
-    return [deadline * 2 ** (-step / 16) for step in reversed(range(TIMES))]
 
 
 class Challenger:
@@ -259,28 +252,19 @@ def judge_chains(
 ) -> Holding:  # fmt: skip
     """What chains over `segments` prove; no I/O.
 
-    Late chains only weaken the claim, a wrong one is an accusation. The bound is at a time that was fixed
-    before the blocks were drawn: the shortest of `fixed_times` within which a quorum came, each at its part
-    of the error. It is about one of these chains, nobody knows which, so what counts
-    is the one that proves least. From the warning to the end of the chain a prover may have read ahead, in
-    bulk from the fastest other store, what was missing: so much is charged as well.
+    Late chains only weaken the claim, a wrong one is an accusation. The bound (`chain_bound`) is about one
+    of the chains in time, nobody knows which, so what counts is the one that proves least. From the warning
+    to the end of the chain a prover may have read ahead, in bulk from the fastest other store, what was
+    missing: so much is charged as well.
     """
     in_time = [chain for chain in chains if not chain.late]
     gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
-    if verdict != "fail" and len(in_time) >= plan.quorum:
-        verdict = "pass"
-        longest = sorted(chain.seconds for chain in in_time)[plan.quorum - 1]
-        within = next(time for time in fixed_times(deadline) if longest <= time)
-        in_time = [chain for chain in in_time if chain.seconds <= within]
-        gone = bounds.missing_steps(
-            within, plan.steps, calibration.fastest_step_seconds, calibration.alternative_seconds
-        )
-        # Blocks are drawn with replacement: a sample that is never the whole.
-        met = bounds.missing_share(
-            gone, plan.steps, plan.steps + 1, plan.rounds, plan.quorum, error=plan.error / TIMES
-        )
-        missing = bounds.missing_blocks(met, WIDTH)
+    rule = ChainRule(plan.steps, plan.rounds, plan.quorum, plan.error)
+    bound = chain_bound(rule, calibration, [chain.seconds for chain in in_time], deadline)
+    if verdict != "fail" and bound is not None:
+        verdict, gone, missing = "pass", bound.gone, bound.missing
+        in_time = [chain for chain in in_time if chain.seconds <= bound.within]
 
     def absent_in(chain: Visit) -> float:
         ahead = (chain.warning + chain.seconds) * calibration.store_rate
