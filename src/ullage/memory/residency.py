@@ -85,14 +85,17 @@ class Visit:
 
 @dataclass(frozen=True)
 class Holding:
-    """What a session showed. `missing` is a share of the challenged bytes, in the quorum's best chain; shares
-    by kind are those of the chain in time that proves least."""
+    """What a session showed. `missing` is a share of the challenged bytes at some step of the quorum's best
+    chain. What is counted is that of the chain in time that proves least; each kind in `proven_by_kind` has
+    the one that proves least of it."""
 
     plan: HoldPlan
+    calibration: Calibration
     welcome: Welcome
     segments: tuple[Segment, ...]
     challenged: dict[SegmentKind, int]
     counted: dict[SegmentKind, int]
+    proven_by_kind: dict[SegmentKind, float]
     deadline: float
     missing_steps: float
     missing: float
@@ -258,34 +261,60 @@ def judge_chains(
     Late chains only weaken the claim, a wrong one is an accusation. The bound is at a time that was fixed
     before the blocks were drawn: the shortest of `fixed_times` within which a quorum came, each at its part
     of the error. It is about one of these chains, nobody knows which, so what counts
-    is the one that proves least. From the warning to the end of the chain a prover may have read ahead, in
-    bulk from the fastest other store, what was missing: so much is charged as well.
+    is the one that proves least, in all and of each kind. From the warning to the end of the chain a prover
+    may have read ahead, in bulk from the fastest other store, what was missing: so much is charged as well,
+    and what steps asked for and got.
     """
     in_time = [chain for chain in chains if not chain.late]
     gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
+    # One half for what the draws of blocks meet, one for what a prover learns when they ask for it.
+    error = plan.error / 2
     if verdict != "fail" and len(in_time) >= plan.quorum:
         verdict = "pass"
         longest = sorted(chain.seconds for chain in in_time)[plan.quorum - 1]
         within = next(time for time in fixed_times(deadline) if longest <= time)
         in_time = [chain for chain in in_time if chain.seconds <= within]
-        gone = bounds.missing_steps(
-            within, plan.steps, calibration.fastest_step_seconds, calibration.alternative_seconds
-        )
+        gone = bounds.missing_steps(within, plan.steps, calibration.alternative_seconds)
         # Blocks are drawn with replacement: a sample that is never the whole.
         met = bounds.missing_share(
-            gone, plan.steps, plan.steps + 1, plan.rounds, plan.quorum, error=plan.error / TIMES
+            gone, plan.steps, plan.steps + 1, plan.rounds, plan.quorum, error=error / TIMES
         )
         missing = bounds.missing_blocks(met, WIDTH)
 
     def absent_in(chain: Visit) -> float:
         ahead = (chain.warning + chain.seconds) * calibration.store_rate
-        return missing * sum(chain.challenged.values()) + ahead
+        blocks = bounds.missing_at_first(
+            missing,
+            sum(chain.challenged.values()) // CHAIN_BLOCK_BYTES,
+            gone * plan.steps,
+            steps=plan.steps,
+            width=WIDTH,
+            error=error / plan.rounds,
+        )
+        return blocks * CHAIN_BLOCK_BYTES + ahead
 
-    least = min(in_time, key=lambda chain: sum(chain.counted.values()) - absent_in(chain), default=None)
-    challenged, counted = (least.challenged, least.counted) if least else ({}, {})
-    absent = absent_in(least) if least else 0.0
+    absent = [absent_in(chain) for chain in in_time]
+    proven = [sum(chain.counted.values()) - away for chain, away in zip(in_time, absent, strict=True)]
+    least = proven.index(min(proven)) if proven else None
+    by_kind = {
+        kind: min(
+            max(0.0, chain.counted.get(kind, 0) - away) for chain, away in zip(in_time, absent, strict=True)
+        )
+        for kind in (in_time[least].counted if least is not None else ())
+    }
     return Holding(
-        plan, welcome, tuple(segments), challenged, counted, deadline, gone, missing, absent, verdict,
-        tuple(chains),
-    )  # fmt: skip
+        plan=plan,
+        calibration=calibration,
+        welcome=welcome,
+        segments=tuple(segments),
+        challenged=in_time[least].challenged if least is not None else {},
+        counted=in_time[least].counted if least is not None else {},
+        proven_by_kind=by_kind,
+        deadline=deadline,
+        missing_steps=gone,
+        missing=missing,
+        missing_bytes=absent[least] if least is not None else 0.0,
+        verdict=verdict,
+        chains=tuple(chains),
+    )
