@@ -294,7 +294,7 @@ def report(  # noqa: PLR0917 - all that is known at the end
     assert calibration.inference is not None
     worth = calibration.worth
     windows = with_inference(windows, credit(load.served, calibration.inference.costs()))
-    told = [window for window in windows if window.outcome is not Outcome.CANNOT_TELL]
+    told = [window for window in windows if window.is_told]
     alarm = calibration.alarm(arguments.window, DEPTH)
     alarm.add_all(windows)
     total = add_up(told, 0.99) if told else None

@@ -25,7 +25,6 @@ from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
 from ullage.work.twin import check_quiet, measure_honest
 from ullage.work.verifier import DEPTH, Terms
-from ullage.work.window import Outcome
 
 NAMES = {0.0: HONEST, 0.05: "tenant-5", 0.1: "tenant-10", 0.2: "tenant-20", 0.5: "tenant-50"}
 LIMITS = {0.0: 10, 0.05: 30, 0.1: 10, 0.2: 2, 0.5: 2}
@@ -44,7 +43,7 @@ def run(
         for window in Accounting(Plan(terms, worth, seconds, windows, openings)).windows():
             seen.append(round(window.accounted(median=True), 4))
             outcomes.append(window.outcome.value)
-            if window.outcome is not Outcome.CANNOT_TELL:
+            if window.is_told:
                 alarm.add(window.accounted(median=True))
             if alarm.fired_at:
                 break

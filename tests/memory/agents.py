@@ -25,7 +25,6 @@ CALIBRATION = Calibration(
     first_touch_rate=0.5e9,
     warm_write_rate=5e9,
     step_seconds=2e-3,
-    fastest_step_seconds=3e-6,
     alternative_seconds=90e-6,
     created="1",
     expires="9999999999999999999",

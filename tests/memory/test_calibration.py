@@ -25,6 +25,7 @@ def test_golden_payload() -> None:
     ("field", "value"),
     [
         ("version", 1),
+        ("version", 2),
         ("machine", "m" * 401),
         ("cores", 0),
         ("rebuild_rate", 0),
@@ -32,12 +33,12 @@ def test_golden_payload() -> None:
         ("read_rate", -1.0),
         ("store_rate", 2e15),
         ("step_seconds", 0.0),
-        ("fastest_step_seconds", 4000),
+        ("alternative_seconds", 4000),
         ("alternative_seconds", "1e-4"),
         ("alternative_seconds", None),
         ("expires", "-1"),
         ("expires", "1" * 21),
-        ("visit_seconds", 1e-6),
+        ("fastest_step_seconds", 1e-6),
     ],
 )
 def test_another_value_is_refused_by_name(field: str, value: Any) -> None:

@@ -82,9 +82,9 @@ def test_no_more_than_the_machine_is_erased() -> None:
     assert bounds.erased_fraction(200, 0.0, 100) == 1.0
 
 
-def test_visits_that_are_as_quick_as_in_cache_leave_no_time_for_others() -> None:
-    assert bounds.missing_steps(1.0, 100, 0.01, 0.05) == 0.0
-    assert bounds.missing_steps(2.0, 100, 0.01, 0.05) == pytest.approx(0.25)
+def test_all_the_time_that_steps_take_is_time_to_fetch_in() -> None:
+    assert bounds.missing_steps(1.0, 100, 0.05) == pytest.approx(0.2)
+    assert bounds.missing_steps(6.0, 100, 0.05) == 1.0
 
 
 def test_a_sampled_round_is_judged_by_its_deadline_and_not_by_how_early_it_came() -> None:
@@ -114,7 +114,7 @@ def test_a_chain_is_a_sample_and_its_share_is_more_than_its_visits() -> None:
     plan = HoldPlan(rounds=5, quorum=2, steps=2048)
     found = judge_chains(plan, CALIBRATION, welcome, (), (chain(0.03), chain(0.03)), deadline=0.1)
     met = bounds.missing_share(
-        found.missing_steps, plan.steps, plan.steps + 1, 5, 2, error=plan.error / TIMES
+        found.missing_steps, plan.steps, plan.steps + 1, 5, 2, error=plan.error / 2 / TIMES
     )
     assert met > 1.1 * found.missing_steps > 0
     assert found.missing == pytest.approx(1 - (1 - met) ** (1 / WIDTH))
@@ -131,12 +131,7 @@ def test_the_bound_is_at_a_time_that_was_fixed_before_and_that_a_quorum_met(seco
     assert fixed == sorted(fixed)
     assert fixed[-1] == deadline
     met = [time for time in fixed if sum(one <= time for one in seconds) >= plan.quorum]
-    shares = [
-        bounds.missing_steps(
-            time, plan.steps, CALIBRATION.fastest_step_seconds, CALIBRATION.alternative_seconds
-        )
-        for time in met
-    ]
+    shares = [bounds.missing_steps(time, plan.steps, CALIBRATION.alternative_seconds) for time in met]
     assert found.verdict == "pass"
     assert found.missing_steps == pytest.approx(shares[0])
 
@@ -362,8 +357,7 @@ def held(machine: int | None) -> dict[str, Claim]:
     sizes = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 512 * MIB}
     counted = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 256 * MIB}
     visit = Visit(0.03, False, True, 0.1, 0.03, sizes, counted)
-    quick = CALIBRATION.model_copy(update={"fastest_step_seconds": 1e-7})
-    found = judge_chains(plan, quick, welcome, (), (visit,), deadline=0.03)
+    found = judge_chains(plan, CALIBRATION, welcome, (), (visit,), deadline=0.03)
     assert 0 < found.missing_bytes < 200 * MIB
     claims = holding_claims(found, machine, Window(start="1", end="2"), {})
     missing = found.missing_bytes / (machine or 2 << 30)

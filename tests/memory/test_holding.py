@@ -53,7 +53,10 @@ def test_a_session_goes_on_until_a_quorum_was_calm() -> None:
     assert [len(one.chains) for one in found] == [4, 1]
     assert {one.verdict for one in found} == {"pass"}
     best = min(chain.seconds for chain in found[0].chains)
-    assert found[0].missing_steps < 1.1 * best / PLAN.steps  # at the time of the best, not of the first
+    shortest = fixed_times(found[0].deadline)[0]
+    assert (
+        found[0].missing_steps < 1.05 * max(best, shortest) / PLAN.steps
+    )  # not of the first but of the best
 
 
 def test_ballast_shrinks_and_grows_under_noise_that_nobody_saw() -> None:
@@ -161,7 +164,7 @@ def test_the_verdict_follows_the_rule() -> None:
 
     welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
     plan = HoldPlan(rounds=5, quorum=2, steps=2048)
-    quick = CALIBRATION.model_copy(update={"step_seconds": 3e-6, "fastest_step_seconds": 1e-7})
+    quick = CALIBRATION.model_copy(update={"step_seconds": 3e-6})
 
     def judged(*chains: Visit) -> tuple[str, float]:
         deadline = plan.slack * plan.steps * quick.step_seconds
@@ -170,7 +173,7 @@ def test_the_verdict_follows_the_rule() -> None:
 
     verdict, share = judged(chain(0.03), chain(0.03))
     assert verdict == "pass"
-    gone = (0.03 / plan.steps - 1e-7) / (90e-6 - 1e-7)
+    gone = 0.03 / plan.steps / 90e-6
     assert 0.98 < share < 1 - (1 - (1 - gone) ** (1 / WIDTH)) - 0.03 * 0.1e9 / (1 << 30)
     # A second of warning is worth what the other store delivers in it.
     assert judged(chain(0.03), chain(0.03, warning=1.0))[1] == pytest.approx(share - 0.1e9 / (1 << 30))

@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.memory.agents import CALIBRATION, MIB, agent
+from ullage.claims import Window
 from ullage.errors import IntegrityError, MalformedError, UllageError
 from ullage.memory.cache_check import check_cache
+from ullage.memory.claims import holding_claims
 from ullage.memory.erasure import Plan
 from ullage.memory.messages import (
     VERSION,
@@ -79,7 +81,7 @@ def test_the_chain_that_proves_least_counts_and_not_the_one_that_counts_least() 
     """A share that may be missing is one of what was challenged: much of little worth weighs on the claim."""
     welcome = Welcome(VERSION, 1 << 40, "", (("main memory", 1 << 40),), ())
     plan = HoldPlan(rounds=5, quorum=2, steps=2048)
-    quick = CALIBRATION.model_copy(update={"step_seconds": 3e-6, "fastest_step_seconds": 1e-7})
+    quick = CALIBRATION.model_copy(update={"step_seconds": 3e-6})
     small = {SegmentKind.KV_CACHE: 1 << 30}
     large = {SegmentKind.KV_CACHE: 20 << 30}
     slightly_more = {SegmentKind.KV_CACHE: (1 << 30) + 1}
@@ -95,6 +97,22 @@ def test_the_chain_that_proves_least_counts_and_not_the_one_that_counts_least() 
     assert 0 <= empty_places < proven(*[chain(small, small)] * 2)
     assert proven(chain(small, small), chain(large, slightly_more)) == empty_places
     assert proven(chain(large, slightly_more), chain(small, small)) == empty_places
+
+
+def test_each_kind_has_the_chain_that_proves_least_of_it() -> None:
+    """Which of the chains in time is the one that the bound is about nobody knows."""
+    welcome = Welcome(VERSION, 1 << 40, "", (("main memory", 1 << 40),), ())
+    plan = HoldPlan(rounds=5, quorum=2, steps=2048)
+    deadline = plan.steps * 20e-6
+    noise = {SegmentKind.BALLAST: 10 << 30, SegmentKind.KV_CACHE: 1 << 30}
+    cache = {SegmentKind.BALLAST: 6 << 30, SegmentKind.KV_CACHE: 6 << 30}
+    chains = [Visit(deadline, False, True, 0.0, 0.0, sizes, sizes) for sizes in (noise, cache)]
+    found = judge_chains(plan, CALIBRATION, welcome, (), chains, deadline=deadline)
+    assert found.counted == noise
+    assert found.proven_by_kind[SegmentKind.BALLAST] < 6 << 30
+    assert found.proven_by_kind[SegmentKind.KV_CACHE] < 1 << 30
+    claims = {one.name: one.value for one in holding_claims(found, 1 << 40, Window(start="1", end="2"), {})}
+    assert claims["memory.resident_ballast"] == found.proven_by_kind[SegmentKind.BALLAST] / (1 << 40)
 
 
 def scripted(*replies: Callable[[Connection], None]) -> str:

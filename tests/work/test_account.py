@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.work.test_calibration import MADE
 from ullage.errors import MalformedError
 from ullage.work import steal
 from ullage.work.alarm import Alarm, alarm_from, expected_fraction
+from ullage.work.claims import make_claims
 from ullage.work.openings import largest_bad_share
 from ullage.work.window import Inference, Outcome, Unit, Window, Worth, add_up
 
@@ -39,7 +41,30 @@ def test_outcomes() -> None:
     assert replace(FULL, steal=0.021).outcome is Outcome.CANNOT_TELL
     assert replace(FULL, steal=0.019).outcome is Outcome.PASS
     assert replace(FULL, bad=1, steal=0.5).outcome is Outcome.FAIL
+    assert replace(FULL, missing=1).outcome is Outcome.CANNOT_TELL
+    assert replace(FULL, missing=1, bad=1).outcome is Outcome.FAIL
     assert replace(FULL, credited=1400).outcome is Outcome.FAIL  # more than the machine can do
+
+
+def test_holding_rows_back_neither_passes_nor_takes_a_window_out_of_the_account() -> None:
+    """A tenant of half the machine that lets one path a window go missing."""
+    hiding = [replace(FULL, credited=600, openings=180, missing=1)] * 3
+    assert {window.outcome for window in hiding} == {Outcome.CANNOT_TELL}
+    assert all(window.is_told for window in hiding)
+    alarm = Alarm(0.97)
+    alarm.add_all(hiding)
+    assert (alarm.seen, alarm.fired_at) == (3, 1)
+    claims = make_claims(hiding, MADE, subject="", inventory_declared=False, twin=True, inputs={})
+    fraction = next(claim for claim in claims if claim.name == "compute.accounted_fraction")
+    assert fraction.value is not None
+    assert 0.4 < fraction.value < 0.5
+    assert fraction.sample.startswith("3 of 3 windows")
+
+
+def test_only_what_the_hypervisor_took_is_left_out() -> None:
+    assert not replace(FULL, steal=0.021).is_told
+    assert replace(FULL, steal=0.5, bad=1).is_told  # what was forged stays forged
+    assert not replace(FULL, steal=0.5, missing=1).is_told
 
 
 def test_the_total_is_discounted_by_what_openings_leave_possible() -> None:

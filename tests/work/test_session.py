@@ -61,6 +61,7 @@ def test_rows_that_are_never_opened_count_as_not_computed() -> None:
         (window,) = account(address, answer_seconds=0.3)
     assert window.missing == window.openings > 0
     assert window.accounted() == 0.0
+    assert window.outcome is Outcome.CANNOT_TELL
 
 
 @slow

@@ -53,6 +53,10 @@ def calibrate(
     accelerators: Annotated[
         float, typer.Option(min=0, help="AES-256 in GB/s that its accelerators can do beside the cores.")
     ] = 0.0,
+    outside_us: Annotated[
+        float,
+        typer.Option(min=1, max=1e6, help="Shortest round trip in microseconds to anything outside of it."),
+    ] = 50.0,
 ) -> None:
     """Measure a machine of the prover's kind, while it is idle, and sign the figures.
 
@@ -65,7 +69,9 @@ def calibrate(
     from ullage.memory.report import calibration_lines
 
     signer = load_verifier_keys(keys).verdict
-    found = measure(region_mib << 20, store, cores=cores, accelerators=accelerators * 1e9)
+    found = measure(
+        region_mib << 20, store, cores=cores, accelerators=accelerators * 1e9, outside=outside_us * 1e-6
+    )
     out.write_bytes(seal_payload(found.payload(), PAYLOAD_TYPE, signer))
     typer.echo("\n".join(calibration_lines(found)))
 

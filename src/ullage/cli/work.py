@@ -129,7 +129,8 @@ def account(
     """Account for a machine's compute: verified inference and verified filler over wall time.
 
     Ends with 0 if every window passed and the alarm was silent, 1 if a window failed or the alarm sounded, 3
-    if windows were lost to the hypervisor or the calibration does not stand. Interrupted, it judges the
+    if windows were lost to the hypervisor, rows that were asked for never came, or the calibration does not
+    stand. Interrupted, it judges the
     windows that are over. `ullage work credit` adds inference, once an audit has verified the log; until
     then a serving machine looks idle.
     """

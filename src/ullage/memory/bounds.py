@@ -113,18 +113,17 @@ def spot_check_survival(missing: float, checks: int) -> float:
     return float((1 - missing) ** checks)
 
 
-def missing_steps(deadline: float, steps: int, fastest_step: float, alternative: float) -> float:
+def missing_steps(deadline: float, steps: int, alternative: float) -> float:
     """Share of a chain's steps that can have taken a block from another source than memory.
 
-    Each of m steps takes at least `fastest_step` seconds, one that goes elsewhere at least `alternative`,
-    however many blocks it fetches there at once; steps cannot overlap, so the ones that went elsewhere are
-    at most (D/m - t_r) / (t_alt - t_r) of all.
+    One that goes elsewhere takes at least `alternative` seconds, however many blocks it fetches there at
+    once; steps cannot overlap, so the ones that went elsewhere are at most D / (m t_alt) of all. All others
+    count as taking no time: under a known key a block can be hashed ahead, and of its hash a step needs 16
+    bytes.
     """
-    if steps < 1 or min(deadline, fastest_step) <= 0:
+    if steps < 1 or min(deadline, alternative) <= 0:
         raise ValueError("times and steps are positive")
-    if alternative <= fastest_step:
-        return 1.0
-    return min(1.0, max(0.0, (deadline / steps - fastest_step) / (alternative - fastest_step)))
+    return min(1.0, deadline / (steps * alternative))
 
 
 def missing_blocks(steps: float, width: int) -> float:
@@ -133,6 +132,48 @@ def missing_blocks(steps: float, width: int) -> float:
     if not 0 <= steps <= 1 or width < 1:
         raise ValueError("a share lies in [0, 1], and a step reads blocks")
     return -math.expm1(math.log1p(-steps) / width) if steps < 1 else 1.0
+
+
+def missing_at_first(
+    share: float, blocks: int, elsewhere: float, *, steps: int, width: int, error: float
+) -> float:
+    """How many of `blocks` can have been missing when a chain began if at most `share` of them was missing at
+    some step, and at most `elsewhere` steps took some from another source: those are there afterwards.
+
+    A step draws F of the M that were missing, F binomial whatever the prover does, and learns at most F. All
+    together learn at most `elsewhere` + the sum of max(0, F - 1) over m steps. The answer is the smallest M
+    beyond which more than `share` is missing all the time; who misses more could always discard, so does no
+    better.
+    """
+
+    def at_most(missing: float) -> float:
+        return share * blocks + elsewhere + _drawn_beside(missing / blocks, steps, width, error)
+
+    most = share * blocks
+    for _ in range(_BISECTIONS):
+        grown = at_most(most)
+        beyond = (
+            grown + 1 + 10 * (grown - most)
+        )  # as it grows by ever smaller parts, mostly beyond the answer
+        if beyond >= blocks:
+            break
+        if at_most(beyond) <= beyond:
+            return beyond
+        most = grown
+    return float(blocks)
+
+
+def _drawn_beside(share: float, steps: int, width: int, error: float) -> float:
+    """What the sum of max(0, F - 1) over m steps stays below but for the error, F binomial of `width` draws.
+
+    Chernoff: (m ln E exp(s max(0, F - 1)) + ln(1 / error)) / s for any s > 0.
+    """
+    found = math.inf
+    for tilt in (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125):
+        none, drawn = (1 - share) ** width, (1 + share * math.expm1(tilt)) ** width
+        grown = none + (drawn - none) * math.exp(-tilt)
+        found = min(found, (steps * math.log(grown) - math.log(error)) / tilt)
+    return found
 
 
 def bits_left_by_tolerance(elements: int, accepted_values: int) -> float:

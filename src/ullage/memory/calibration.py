@@ -24,7 +24,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     machine: Annotated[str, StringConstraints(max_length=400)]
     cores: Annotated[int, Field(ge=1, le=4096)]
     rebuild_rate: Rate
@@ -40,10 +40,8 @@ class Calibration(BaseModel):
     warm_write_rate: Rate
     step_seconds: Seconds
     """Fastest step of the agent's chain, 32 blocks of 1 KiB in memory: what sets deadlines."""
-    fastest_step_seconds: Seconds
-    """The same for the best kernel known: GMAC of as many bytes in cache, shared by all cores."""
     alternative_seconds: Seconds
-    """Fastest way to one block that is not in memory."""
+    """Fastest way to one block that is not in memory: from a store, or from a helper outside."""
     created: Nanoseconds
     expires: Nanoseconds
 

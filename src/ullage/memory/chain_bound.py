@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
+from ullage.memory.gather import CHAIN_BLOCK_BYTES
 
 TIMES = 64
 """Times that a bound may be at: the deadline, and so many shorter ones, each 1/16 of an octave below."""
@@ -26,11 +27,29 @@ class ChainRule:
 @dataclass(frozen=True)
 class ChainBound:
     """`within`: seconds that a quorum kept to. In one of the chains that did, at most a share `gone` of the
-    steps took a block from elsewhere, and so at most a share `missing` of the blocks was not in memory."""
+    steps took a block from elsewhere, and so at some step at most a share `missing` of the blocks was not in
+    memory."""
 
+    rule: ChainRule
     within: float
     gone: float
     missing: float
+
+    def missing_bytes(self, calibration: Calibration, size: int, seconds: float) -> float:
+        """What of `size` bytes can have been missing `seconds` before the end of such a chain.
+
+        In that time a prover may have read ahead, in bulk from the fastest other store, and it has what the
+        steps asked for and got.
+        """
+        blocks = bounds.missing_at_first(
+            self.missing,
+            size // CHAIN_BLOCK_BYTES,
+            self.gone * self.rule.steps,
+            steps=self.rule.steps,
+            width=WIDTH,
+            error=self.rule.error / 2 / self.rule.rounds,
+        )
+        return min(size, blocks * CHAIN_BLOCK_BYTES + seconds * calibration.store_rate)
 
 
 def fixed_times(deadline: float) -> list[float]:
@@ -44,18 +63,16 @@ def chain_bound(
     """The bound from chains that were answered right, in so many seconds each; None without a quorum.
 
     It is at a time that was fixed before the blocks were drawn: the shortest of `fixed_times` within which a
-    quorum came, each at its part of the error (docs/memory.md, "What a chain proves"). What was read ahead in
-    bulk has to be charged beside it.
+    quorum came, each at its part of the error (docs/memory.md, "What a chain proves"). One half of the error
+    is for what the draws of blocks meet, one for what a prover learns when they ask for it.
     """
     in_time = sorted(one for one in seconds if one <= deadline)
     if len(in_time) < rule.quorum:
         return None
     within = next(time for time in fixed_times(deadline) if in_time[rule.quorum - 1] <= time)
-    gone = bounds.missing_steps(
-        within, rule.steps, calibration.fastest_step_seconds, calibration.alternative_seconds
-    )
+    gone = bounds.missing_steps(within, rule.steps, calibration.alternative_seconds)
     # Blocks are drawn with replacement: a sample that is never the whole.
     met = bounds.missing_share(
-        gone, rule.steps, rule.steps + 1, rule.rounds, rule.quorum, error=rule.error / TIMES
+        gone, rule.steps, rule.steps + 1, rule.rounds, rule.quorum, error=rule.error / 2 / TIMES
     )
-    return ChainBound(within, gone, bounds.missing_blocks(met, WIDTH))
+    return ChainBound(rule, within, gone, bounds.missing_blocks(met, WIDTH))

@@ -95,8 +95,11 @@ def holding_claims(
         evidence=Evidence.PROVEN,
         assumptions=(
             *_COMMON[:1],
-            "no visit to memory is faster than calibrated, and none to another source faster than calibrated",
-            "a helper elsewhere is at least as far as that other source: the wire stays open while serving",
+            "a block that is not in memory takes at least "
+            f"{found.calibration.alternative_seconds * 1e6:.3g} us from wherever it comes, a helper "
+            "elsewhere included: the wire stays open while serving",
+            "from the first word about a chain to its end other stores and the wire bring at most "
+            f"{found.calibration.store_rate:.3g} bytes a second of it in bulk",
             "the noise did not leave the machine for a helper that holds the whole map: the wire is capped",
             "neither weights nor keys and values pack better than order-0 codes of their byte planes",
             _between(found),
@@ -104,7 +107,7 @@ def holding_claims(
         ),
         trusts=trusts,
         window=window,
-        method="chain/2",
+        method="chain/3",
         sample=f"{len(found.chains)} chains of {found.plan.steps} steps; {shares}",
         inputs=inputs,
     )
@@ -112,11 +115,11 @@ def holding_claims(
         whole.model_copy(
             update={
                 "name": f"memory.resident_{kind.name.lower()}",
-                "value": max(0.0, size - found.missing_bytes) / total,
+                "value": size / total,
                 "sample": "all that is missing is taken to be missing here",
             }
         )
-        for kind, size in found.counted.items()
+        for kind, size in found.proven_by_kind.items()
     ]
     return (whole, *parts)
 

@@ -97,9 +97,7 @@ class Plan:
         """`by`, or what proves more on such a machine."""
         if self.by or self.mode != "stream" or self.sample or self.space:
             return self.by or "pass"
-        steps = bounds.missing_steps(
-            calibration.step_seconds, 1, calibration.fastest_step_seconds, calibration.alternative_seconds
-        )
+        steps = bounds.missing_steps(calibration.step_seconds, 1, calibration.alternative_seconds)
         scattered = bounds.missing_blocks(steps, WIDTH)
         in_bulk = min(1.0, calibration.store_rate / calibration.read_rate)
         return "chain" if scattered < in_bulk else "pass"

@@ -72,12 +72,12 @@ def judge_chain_rounds(
     """(share of steps that can have gone elsewhere, missing share, verdict, reason); no I/O.
 
     The bound is about one of the chains that kept to its time, nobody knows which; while the slowest of them
-    ran a prover can have read ahead most from the fastest other store, and that is charged as well.
+    ran a prover can have read ahead most.
     """
     verdict, reason = verdict_of(timings, rule.quorum)
     right = [timing.seconds for timing in timings if timing.correct]
     bound = chain_bound(rule, calibration, right, deadline) if verdict != "fail" else None
     if bound is None:
         return 1.0, 1.0, verdict, reason
-    ahead = max(one for one in right if one <= bound.within) * calibration.store_rate / size
-    return bound.gone, min(1.0, bound.missing + ahead), verdict, reason
+    slowest = max(one for one in right if one <= bound.within)
+    return bound.gone, bound.missing_bytes(calibration, size, slowest) / size, verdict, reason

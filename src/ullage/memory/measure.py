@@ -19,14 +19,15 @@ from ullage.memory.chain import WIDTH
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.keeper import Keeper, pieces
 from ullage.memory.messages import Chain
-from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag, StreamNoise
+from ullage.memory.noise import BLOCK_BYTES, Question, StreamNoise
 from ullage.memory.region import HostRegion, usable_cores
 
-_STEP_BYTES = WIDTH * CHAIN_BLOCK_BYTES
 _BURST_SECONDS = 0.1
 _BUFFERS = (16 << 10, 64 << 10, 128 << 10)
 _STORE_BYTES = 64 << 20
 _SECTOR_BYTES = 4096  # what direct reads take everywhere; a disk is no faster at less
+OUTSIDE_SECONDS = 50e-6
+"""A round trip over a local network, through two kernels: what a helper outside takes at least."""
 _YEAR_NS = 365 * 86_400 * 10**9
 
 
@@ -37,12 +38,14 @@ def calibrate(
     *,
     cores: int | None = None,
     accelerators: float = 0.0,
+    outside: float = OUTSIDE_SECONDS,
 ) -> Calibration:
     """Measure everything, best of `repeats`; takes a few seconds.
 
     `store` is a folder on the machine's fastest disk, or None for a machine without one. What a prover may
     rebuild with counts for all `cores` (None: all that there are, also those this process may not use), and
-    for `accelerators`, bytes of AES-256 a second.
+    for `accelerators`, bytes of AES-256 a second. `outside` is the shortest round trip, in seconds, to what
+    could help from outside: a store that is further away than that adds nothing to its distance.
     """
     cores = cores or os.cpu_count() or 1
     usable = usable_cores()
@@ -50,7 +53,7 @@ def calibrate(
     nameplate = nameplate_rate(cores, Path("/proc/cpuinfo").read_text())
     touch, warm = write_rates(region_bytes, repeats)
     read, step = read_rates(region_bytes, repeats)
-    disk, alternative = store_rates(store, repeats) if store else (0.0, outside_seconds())
+    disk, alternative = store_rates(store, repeats) if store else (0.0, outside)
     now = time.time_ns()
     return Calibration(
         machine=f"{_processor()}, {cores} cores, {platform.system()} {platform.release()}",
@@ -63,8 +66,7 @@ def calibrate(
         first_touch_rate=touch,
         warm_write_rate=warm,
         step_seconds=step,
-        fastest_step_seconds=min(step, fastest_step_seconds(repeats)) / cores,
-        alternative_seconds=alternative,
+        alternative_seconds=min(alternative, outside),
         created=str(now),
         expires=str(now + _YEAR_NS),
     )
@@ -168,26 +170,6 @@ def generator_rate(repeats: int) -> float:
         return len(target)
 
     return _best(work, repeats)
-
-
-def fastest_step_seconds(repeats: int) -> float:
-    """GMAC over a step's bytes that lie in a core's cache, in pieces that a call's overhead vanishes beside.
-
-    All cores together can be as many times faster, each at a part of them.
-    """
-    data, tag = memoryview(bytes(4 * _STEP_BYTES)), SegmentTag(bytes(32), 0, 0)
-
-    def work() -> int:
-        for _ in range(256):
-            tag.update(data)
-        return 256 * len(data)
-
-    return _STEP_BYTES / _best(work, 8 * repeats)
-
-
-def outside_seconds() -> float:
-    """Without a store, what is not there has to come from outside: never faster than a local round trip."""
-    return 50e-6
 
 
 def store_rates(folder: Path, repeats: int) -> tuple[float, float]:

@@ -85,14 +85,17 @@ class Visit:
 
 @dataclass(frozen=True)
 class Holding:
-    """What a session showed. `missing` is a share of the challenged bytes, in the quorum's best chain; shares
-    by kind are those of the chain in time that proves least."""
+    """What a session showed. `missing` is a share of the challenged bytes at some step of the quorum's best
+    chain. What is counted is that of the chain in time that proves least; each kind in `proven_by_kind` has
+    the one that proves least of it."""
 
     plan: HoldPlan
+    calibration: Calibration
     welcome: Welcome
     segments: tuple[Segment, ...]
     challenged: dict[SegmentKind, int]
     counted: dict[SegmentKind, int]
+    proven_by_kind: dict[SegmentKind, float]
     deadline: float
     missing_steps: float
     missing: float
@@ -253,27 +256,45 @@ def judge_chains(
     """What chains over `segments` prove; no I/O.
 
     Late chains only weaken the claim, a wrong one is an accusation. The bound (`chain_bound`) is about one
-    of the chains in time, nobody knows which, so what counts is the one that proves least. From the warning
-    to the end of the chain a prover may have read ahead, in bulk from the fastest other store, what was
-    missing: so much is charged as well.
+    of the chains in time, nobody knows which, so what counts is the one that proves least, in all and of each
+    kind. From the warning to the end of the chain a prover may have read ahead.
     """
     in_time = [chain for chain in chains if not chain.late]
     gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
     rule = ChainRule(plan.steps, plan.rounds, plan.quorum, plan.error)
-    bound = chain_bound(rule, calibration, [chain.seconds for chain in in_time], deadline)
-    if verdict != "fail" and bound is not None:
+    bound = None
+    if verdict != "fail":
+        bound = chain_bound(rule, calibration, [chain.seconds for chain in in_time], deadline)
+    if bound is not None:
         verdict, gone, missing = "pass", bound.gone, bound.missing
         in_time = [chain for chain in in_time if chain.seconds <= bound.within]
 
     def absent_in(chain: Visit) -> float:
-        ahead = (chain.warning + chain.seconds) * calibration.store_rate
-        return missing * sum(chain.challenged.values()) + ahead
+        challenged, seconds = sum(chain.challenged.values()), chain.warning + chain.seconds
+        return bound.missing_bytes(calibration, challenged, seconds) if bound else float(challenged)
 
-    least = min(in_time, key=lambda chain: sum(chain.counted.values()) - absent_in(chain), default=None)
-    challenged, counted = (least.challenged, least.counted) if least else ({}, {})
-    absent = absent_in(least) if least else 0.0
+    absent = [absent_in(chain) for chain in in_time]
+    proven = [sum(chain.counted.values()) - away for chain, away in zip(in_time, absent, strict=True)]
+    least = proven.index(min(proven)) if proven else None
+    by_kind = {
+        kind: min(
+            max(0.0, chain.counted.get(kind, 0) - away) for chain, away in zip(in_time, absent, strict=True)
+        )
+        for kind in (in_time[least].counted if least is not None else ())
+    }
     return Holding(
-        plan, welcome, tuple(segments), challenged, counted, deadline, gone, missing, absent, verdict,
-        tuple(chains),
-    )  # fmt: skip
+        plan=plan,
+        calibration=calibration,
+        welcome=welcome,
+        segments=tuple(segments),
+        challenged=in_time[least].challenged if least is not None else {},
+        counted=in_time[least].counted if least is not None else {},
+        proven_by_kind=by_kind,
+        deadline=deadline,
+        missing_steps=gone,
+        missing=missing,
+        missing_bytes=absent[least] if least is not None else 0.0,
+        verdict=verdict,
+        chains=tuple(chains),
+    )

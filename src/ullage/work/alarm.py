@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ullage.work.window import Outcome, Window
+from ullage.work.window import Window
 
 SHIFT = 0.10
 """The smallest tenant that the alarm is made for, as a share of the machine."""
@@ -66,7 +66,7 @@ class Alarm:
     def add_all(self, windows: Iterable[Window]) -> None:
         """Take in every window that says something: not those that the hypervisor took time from."""
         for window in windows:
-            if window.outcome is not Outcome.CANNOT_TELL:
+            if window.is_told:
                 self.add(window.accounted(median=True))
 
     def _look_up(self, fraction: float) -> None:

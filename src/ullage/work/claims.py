@@ -12,7 +12,7 @@ from ullage.claims import Bound, Claim, Evidence, Interval, Trust
 from ullage.claims import Window as ClaimWindow
 from ullage.work.calibration import Calibration
 from ullage.work.openings import largest_bad_share
-from ullage.work.window import STEAL_LIMIT, Outcome, Total, Window, add_up
+from ullage.work.window import STEAL_LIMIT, Total, Window, add_up
 
 METHOD = "ullage/work/v1"
 CONFIDENCE = 0.99
@@ -43,7 +43,7 @@ def make_claims(
 
     Those with much steal are left out, and counted in `sample`.
     """
-    used = [window for window in windows if window.outcome is not Outcome.CANNOT_TELL]
+    used = [window for window in windows if window.is_told]
     sample = f"{len(used)} of {len(windows)} windows, {sum(w.credited for w in used)} units, {_checks(used)}"
     trusts: tuple[Trust, ...] = (Trust.VERIFIER, Trust.PERIMETER)
     trusts += (Trust.PROVER_INVENTORY,) if inventory_declared else ()

@@ -103,16 +103,27 @@ class Window:
         return (self.credited * unit * self.good_share + inference) / self.capacity
 
     @property
-    def outcome(self) -> Outcome:
-        """`fail` on proof of cheating, `cannot-tell` when the hypervisor took time.
+    def is_told(self) -> bool:
+        """Whether the window says something: unless it fails, not if the hypervisor took time.
 
-        The alarm judges the rest.
+        A window whose openings never came is told: what a prover holds back counts against it. If such
+        windows were left out, it could choose what is judged.
         """
-        if self.bad or self.accounted() > IMPOSSIBLE:
+        stolen = self.steal is not None and self.steal > STEAL_LIMIT
+        return not stolen or self._is_failed
+
+    @property
+    def outcome(self) -> Outcome:
+        """`fail` on proof of cheating; `cannot-tell` when the hypervisor took time, or rows that were asked
+        for never came: a lost agent and one that hides look alike. The alarm judges the rest.
+        """
+        if self._is_failed:
             return Outcome.FAIL
-        if self.steal is not None and self.steal > STEAL_LIMIT:
-            return Outcome.CANNOT_TELL
-        return Outcome.PASS
+        return Outcome.PASS if self.is_told and not self.missing else Outcome.CANNOT_TELL
+
+    @property
+    def _is_failed(self) -> bool:
+        return bool(self.bad) or self.accounted() > IMPOSSIBLE
 
 
 @dataclass(frozen=True)
