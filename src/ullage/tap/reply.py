@@ -100,7 +100,7 @@ class Reply:
             ours = (padding if position == 0 else b"") + data
             if position == len(of_choice) - 1:
                 ours += tail
-            if ours:
+            if ids or ours:  # tokens without text, as an EOS alone, are part of the record all the same
                 parts.append(choice.record.chunk(ids, ours))
         self._digest.update(padded)
         if last:

@@ -1,0 +1,35 @@
+"""Paced answers that fail, end apart, or are given up: every record is closed and holds every token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, text_ids
+from tests.tap.small_tokenizer import EOS
+from tests.tap.tap_process import TapProcess
+
+PACE = {"slot": 0.02, "tokens": 8, "lead": 2, "pad_to": 0, "chunk_bytes": 512}
+
+
+def _ask(tap: TapProcess, **fields: Any) -> httpx.Response:
+    return httpx.post(f"{tap.url}/v1/completions", json={"prompt": "a", **fields}, timeout=20)
+
+
+def test_choices_of_a_stream_that_end_apart_keep_their_ends(tmp_path: Path) -> None:
+    """A slot at which a choice has tokens but no text, as its EOS alone, is part of its record."""
+    outputs = [[*text_ids("x" * 29), EOS], [*text_ids("y" * 8), EOS], [EOS]]
+
+    async def apart(exchange: Exchange) -> None:
+        await exchange.answer(outputs[len(upstream.requests) - 1])
+
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=PACE) as tap:
+        upstream.behaviour = apart
+        response = _ask(tap, stream=True, n=3)
+        assert response.text.rstrip().endswith("data: [DONE]")
+        assert tap.stop() == (0, "")
+        tap.assert_sound()
+        recorded = [list(record.output_ids) for record in tap.records()]
+    assert sorted(recorded) == sorted(outputs)
