@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, text_ids
 from tests.tap.small_tokenizer import EOS
@@ -33,3 +35,22 @@ def test_choices_of_a_stream_that_end_apart_keep_their_ends(tmp_path: Path) -> N
         tap.assert_sound()
         recorded = [list(record.output_ids) for record in tap.records()]
     assert sorted(recorded) == sorted(outputs)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_too_late_for_its_length_has_failed(tmp_path: Path, stream: bool) -> None:
+    """A short answer is beyond its last late slot while a longer one could still have come."""
+
+    async def late(exchange: Exchange) -> None:
+        await asyncio.sleep(1.6)  # due at slot 2; the last late slot is 65, for 256 tokens 96
+        await exchange.answer([*text_ids("x"), EOS])
+
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=PACE) as tap:
+        upstream.behaviour = late
+        response = _ask(tap, stream=stream, max_tokens=256)
+        assert response.status_code == 502
+        close = tap.closed().close
+        assert close is not None
+        assert (close.outcome, close.detail) == ("upstream-failed", "later than the last slot")
+        assert tap.stop() == (0, "")
+        tap.assert_sound()

@@ -172,7 +172,7 @@ class Gateway:
         body = error_body(error.failure)
         data = error_event(body) if release.started else body
         try:
-            await self.recorder.append(reply.closes_of_failure(data))
+            await self.recorder.append(reply.closes_of_failure(error, data))
         except LogUnavailableError as fault:
             await self._log_failure(fault, release)
             return

@@ -104,7 +104,7 @@ class Releaser:
         It is put on record then, too, and not when it came: others read the log (`ullage.tap.pacing`).
         """
         pace = schedule.pace
-        async with _until(schedule, reply):
+        async with _until(schedule):
             await self._pull_all(reply)
         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
         slot = schedule.place(groups - 1)
@@ -160,7 +160,7 @@ class Releaser:
             number, groups = 0, None
             while groups is None or number < groups:
                 if groups is None:
-                    async with _until(schedule, reply):
+                    async with _until(schedule):
                         ended = await self._has_group(tasks, wake, reply, pace.tokens)
                     if ended:
                         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
@@ -241,22 +241,13 @@ async def _all_ended(tasks: Sequence[asyncio.Task[None]], wake: asyncio.Event) -
 
 
 @contextlib.asynccontextmanager
-async def _until(schedule: Schedule, reply: Reply) -> AsyncIterator[None]:
+async def _until(schedule: Schedule) -> AsyncIterator[None]:
     """What the server has not brought by the last slot is a failure. Raises UpstreamError."""
     try:
         async with asyncio.timeout_at(schedule.deadline):
             yield
     except TimeoutError as error:
-        fault = UpstreamError(Failure.UPSTREAM_TIMEOUT, "not there by the last slot")
-        _blame(reply, fault)
-        raise fault from error
-
-
-def _blame(reply: Reply, error: UpstreamError) -> None:
-    """Give the error to the choices that have not ended, or to the first."""
-    late = [choice for choice in reply.choices if choice.transcript.finish_reason is None]
-    for choice in late or reply.choices[:1]:
-        choice.error = choice.error or error
+        raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "not there by the last slot") from error
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ullage.log.record import ClosePart, Outcome, Part
 from ullage.tap.choice import Choice
+from ullage.tap.failures import UpstreamError
 from ullage.tap.padding import pad_body, pad_events
 from ullage.tap.request import CompletionRequest
 from ullage.tap.response import DONE, Answer, Envelope, Issued
@@ -107,19 +108,27 @@ class Reply:
             parts += [self._close(choice, "complete") for choice in self.choices]
         return padded, parts
 
-    def closes_of_failure(self, data: bytes) -> list[Part]:
-        """Closes after an upstream's fault; `data` is the error that will be sent."""
+    def closes_of_failure(self, error: UpstreamError, data: bytes) -> list[Part]:
+        """Closes after an upstream's fault; `data` is what will be sent of it.
+
+        A fault that no pull has met, as an answer later than the last slot, is that of the choices that have
+        not ended, or of the first.
+        """
+        if not any(choice.error for choice in self.choices):
+            unended = [choice for choice in self.choices if choice.transcript.finish_reason is None]
+            for choice in unended or self.choices[:1]:
+                choice.error = error
         self._digest.update(data)
         failed = [choice for choice in self.choices if choice.error is not None]
         failed[0].record.bytes_to_client += len(data)
         parts: list[Part] = []
         for choice in self.choices:
-            error = choice.error
-            if error is None:
+            own = choice.error
+            if own is None:
                 parts.append(self._close(choice, "refused", detail="another choice of this request failed"))
             else:
-                outcome: Outcome = "refused" if error.refused else "upstream-failed"
-                parts.append(self._close(choice, outcome, detail=error.detail))
+                outcome: Outcome = "refused" if own.refused else "upstream-failed"
+                parts.append(self._close(choice, outcome, detail=own.detail))
         return parts
 
     def closes_of_gone(self, *, received: bool = False) -> list[Part]:
