@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,32 @@ def test_an_answer_too_late_for_its_length_has_failed(tmp_path: Path, stream: bo
         assert (close.outcome, close.detail) == ("upstream-failed", "later than the last slot")
         assert tap.stop() == (0, "")
         tap.assert_sound()
+
+
+@pytest.mark.parametrize("leaves", ["client", "tap"])
+def test_a_record_is_closed_though_nobody_waits_for_its_failure(tmp_path: Path, leaves: str) -> None:
+    """The server fails at once; the client, or the tap, goes before the slot at which that is told."""
+
+    async def breaks(exchange: Exchange) -> None:
+        exchange.writer.transport.abort()
+
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=PACE, grace=1) as tap:
+        upstream.behaviour = breaks
+        if leaves == "client":
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{tap.url}/v1/completions", json={"prompt": "a", "max_tokens": 500}, timeout=0.5)
+            assert tap.closed().close is not None
+        else:
+            asking = threading.Thread(target=lambda: _ask(tap, max_tokens=500))
+            asking.start()
+            deadline = time.monotonic() + 10
+            while not upstream.requests:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert tap.stop()[0] == 0
+        if leaves == "tap":
+            asking.join()
+        tap.assert_sound()
+        close = tap.closed().close
+        assert close is not None
+        assert close.outcome == {"client": "client-gone", "tap": "aborted"}[leaves]

@@ -113,19 +113,8 @@ class Gateway:
             request.endpoint, log_id, records[0].counter, created, self._name, len(request.prompt_ids)
         )
         reply = Reply(request, choices, envelope)
-        schedule = self._releaser.schedule(request, records[0].counter)
         try:
-            await self.recorder.append(opens)
-            await self._releaser.release(reply, release, schedule)
-        except UpstreamError as error:
-            await self._fail(reply, error, release, schedule)
-        except LogUnavailableError as error:
-            await self._log_failure(error, release)
-        except AllowanceSpentError:
-            await self._close_in_background(
-                reply.closes_of_abort("late and failed answers beyond their allowance")
-            )
-            await send_error(release, Failure.CHANNEL_EXHAUSTED)
+            await self._attempt(reply, opens, release)
         except asyncio.CancelledError:
             reading = [choice.reading for choice in choices if choice.reading is not None]
             if release.gone and reading:
@@ -140,6 +129,22 @@ class Gateway:
             raise
         finally:
             self.meters.finished(choices, streamed=request.stream)
+
+    async def _attempt(self, reply: Reply, opens: Sequence[Part], release: Release) -> None:
+        """Forward and release, or tell the client why not."""
+        schedule = self._releaser.schedule(reply.request, reply.choices[0].record.counter)
+        try:
+            await self.recorder.append(opens)
+            await self._releaser.release(reply, release, schedule)
+        except UpstreamError as error:
+            await self._fail(reply, error, release, schedule)
+        except LogUnavailableError as error:
+            await self._log_failure(error, release)
+        except AllowanceSpentError:
+            await self._close_in_background(
+                reply.closes_of_abort("late and failed answers beyond their allowance")
+            )
+            await send_error(release, Failure.CHANNEL_EXHAUSTED)
 
     async def drain(self) -> None:
         """Wait until every record is closed; answers still being read are given up.
