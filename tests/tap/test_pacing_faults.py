@@ -14,8 +14,9 @@ import pytest
 from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, text_ids
 from tests.tap.small_tokenizer import EOS
 from tests.tap.tap_process import TapProcess
+from ullage.tap.residual import observed_in
 
-PACE = {"slot": 0.02, "tokens": 8, "lead": 2, "pad_to": 0, "chunk_bytes": 512}
+PACE: dict[str, Any] = {"slot": 0.02, "tokens": 8, "lead": 2, "pad_to": 0, "chunk_bytes": 512}
 
 
 def _ask(tap: TapProcess, **fields: Any) -> httpx.Response:
@@ -85,3 +86,35 @@ def test_a_record_is_closed_though_nobody_waits_for_its_failure(tmp_path: Path, 
         close = tap.closed().close
         assert close is not None
         assert close.outcome == {"client": "client-gone", "tap": "aborted"}[leaves]
+
+
+@pytest.mark.parametrize(("ends", "exceptions"), [("server", 2), ("client", 1)])
+def test_lateness_counts_whatever_becomes_of_the_answer(tmp_path: Path, ends: str, exceptions: int) -> None:
+    """A stream that begins late says so to its client, even if it then breaks or is left."""
+
+    async def late_and_no_end(exchange: Exchange) -> None:
+        await asyncio.sleep(0.3)
+        await exchange.begin()
+        for token in text_ids("x" * 9):
+            await exchange.event([token])
+        if ends == "client":
+            await exchange.until_closed()
+        exchange.writer.transport.abort()
+
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=PACE) as tap:
+        upstream.behaviour = late_and_no_end
+        request = {"prompt": "a", "stream": True, "max_tokens": 16}
+        with httpx.stream("POST", f"{tap.url}/v1/completions", json=request, timeout=20) as response:
+            pieces = response.iter_raw()
+            next(pieces)
+            if ends == "server":
+                assert "upstream_failed" in "".join(piece.decode() for piece in pieces)
+        tap.closed()
+        assert tap.stop() == (0, "")
+        tap.assert_sound()
+        (record,) = tap.records()
+    assert record.close is not None
+    assert record.close.outcome == {"server": "upstream-failed", "client": "client-gone"}[ends]
+    seen = observed_in([record], PACE["tokens"])
+    assert seen.exceptions == exceptions
+    assert seen.opportunities == exceptions  # one group, and the failure

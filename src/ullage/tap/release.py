@@ -78,11 +78,12 @@ class Releaser:
         whole = request.stream and self._source.link.form == "whole" and self.enforcement is None
         return self._pacer.schedule(request.max_tokens, counter, whole_first=whole)
 
-    async def release(self, reply: Reply, release: Release, schedule: Schedule | None) -> None:
+    async def release(self, reply: Reply, release: Release) -> None:
         """Pull the answer and let it out, each piece once it is on record.
 
         Raises UpstreamError, LogUnavailableError, AllowanceSpentError.
         """
+        schedule = reply.schedule
         if schedule is not None:
             pull = self._stream_in_slots if reply.request.stream else self._plain_in_slots
             await pull(reply, release, schedule)
@@ -108,7 +109,7 @@ class Releaser:
             await self._pull_all(reply)
         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
         slot = schedule.place(groups - 1)
-        self._annotate(reply, schedule)
+        self._annotate(reply)
         await schedule.record_time(slot)
         body, parts = reply.complete_plain(pace.pad_to * BODY_BYTES_PER_TOKEN or 1)
         await self._recorder.append(parts)
@@ -167,7 +168,7 @@ class Releaser:
                 slot = schedule.place(number, groups)
                 is_last = number + 1 == groups
                 if is_last:
-                    self._annotate(reply, schedule)
+                    self._annotate(reply)
                 await schedule.record_time(slot)
                 data, parts = reply.slot_chunk(pace.tokens, pace.chunk_bytes, last=is_last)
                 await self._recorder.append(parts)
@@ -218,11 +219,9 @@ class Releaser:
                 choice, reply.request, self.enforcement, self._source.upstream, self._source.model, progress
             )
 
-    def _annotate(self, reply: Reply, schedule: Schedule | None = None) -> None:
-        """Note in the record outputs whose ids are not the tokenizer's own, and late slots."""
+    def _annotate(self, reply: Reply) -> None:
+        """Note in the record outputs whose ids are not the tokenizer's own."""
         for choice in reply.choices:
-            if schedule is not None and schedule.exceptions:
-                choice.note(schedule.sentence())
             position = self._spelling.departs_at(choice.transcript.ids)
             if position is not None:
                 self._meters.noncanonical += 1

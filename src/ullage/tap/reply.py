@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ullage.log.record import ClosePart, Outcome, Part
 from ullage.tap.choice import Choice
 from ullage.tap.failures import UpstreamError
+from ullage.tap.paced import Schedule
 from ullage.tap.padding import pad_body, pad_events
 from ullage.tap.request import CompletionRequest
 from ullage.tap.response import DONE, Answer, Envelope, Issued
@@ -19,9 +20,17 @@ class Reply:
     durable before those bytes leave; the parts must be appended without a wait in between.
     """
 
-    def __init__(self, request: CompletionRequest, choices: list[Choice], envelope: Envelope) -> None:
+    def __init__(
+        self,
+        request: CompletionRequest,
+        choices: list[Choice],
+        envelope: Envelope,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """`schedule`: the slots of the request, None where answers leave at once."""
         self.request = request
         self.choices = choices
+        self.schedule = schedule
         self._envelope = envelope
         self._digest = hashlib.sha256()
 
@@ -154,7 +163,7 @@ class Reply:
                 bytes_to_client=None,
                 bytes_to_upstream=None,
                 counter=choice.record.counter,
-                detail=detail,
+                detail=self._detail(detail),
                 finish_reason=None,
                 outcome="aborted",
                 output_ids=tuple(choice.record.output_ids),
@@ -203,5 +212,10 @@ class Reply:
             output_ids=output_ids,
             finish_reason=choice.finish_reason if outcome == "complete" else None,
             fingerprint=choice.fingerprint,
-            detail=detail or choice.detail,
+            detail=self._detail(detail or choice.detail),
         )
+
+    def _detail(self, detail: str) -> str:
+        """Lateness stands in every close: what a client has seen of it counts, whatever came after."""
+        late = "" if self.schedule is None else self.schedule.sentence()
+        return "; ".join(part for part in (late, detail) if part)
