@@ -197,7 +197,7 @@ def hold(
     dtype: Annotated[str, typer.Option(help="Precision that the server runs in.")] = "float32",
     machine_mib: MachineMib = None,
     steps: Annotated[
-        int, typer.Option(min=1, max=1 << 20, help="Steps of a chain, of 32 blocks of 1 KiB each.")
+        int, typer.Option(min=1, max=1 << 20, help="Steps of a chain, of 64 blocks of 512 bytes each.")
     ] = 2048,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Chains at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be in time.")] = 3,

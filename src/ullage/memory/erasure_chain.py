@@ -14,7 +14,7 @@ from ullage.errors import IntegrityError
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH, walk
 from ullage.memory.chain_bound import ChainRule, chain_bound
-from ullage.memory.gather import CHAIN_BLOCK_BYTES, gather_by_reading
+from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import MAX_CHAIN_BLOCKS, Chain, Link
 from ullage.memory.noise import TAG_BYTES, StreamNoise
 from ullage.memory.timing import PATIENCE, Progress, Timing, Verdict, verdict_of
@@ -59,7 +59,7 @@ def ask_chains(
             timings.append(Timing(time.perf_counter() - began, late=True, correct=None))
             break  # the next answer could not be told from this one
         seconds = time.perf_counter() - began
-        correct = hmac.compare_digest(answer.value, walk(asked, gather_by_reading(noise.read)))
+        correct = hmac.compare_digest(answer.value, walk(asked, noise.gather))
         timings.append(Timing(seconds, late=seconds > deadline, correct=correct))
         if not correct or sum(timing.seconds <= calm for timing in timings) >= rule.quorum:
             break

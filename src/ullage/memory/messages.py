@@ -24,7 +24,7 @@ DIGEST_BYTES = 32
 MAX_FREEZE_SECONDS = 60
 MAX_LANES = 16
 TOKEN_BYTES = 16
-MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = (1 << 32) - 1, (1 << 32) - 1
+MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = 1 << 40, (1 << 32) - 1
 MAX_CHAIN_STEPS, MAX_CHAIN_WIDTH = 1 << 20, 256
 _MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
 _MAX_SEGMENTS = 100_000
@@ -147,7 +147,7 @@ class Chain(Message):
         Raw(TAG_BYTES),
         Number(4, "the number of steps", 1, MAX_CHAIN_STEPS),
         Number(2, "the blocks of a step", 1, MAX_CHAIN_WIDTH),
-        Number(4, "the number of blocks", 1, MAX_CHAIN_BLOCKS),
+        Number(8, "the number of blocks", 1, MAX_CHAIN_BLOCKS),
     )
     space: int
     nonce: bytes
