@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from ullage.memory.messages import (
     Bye,
     Bytes,
     Chain,
+    Commit,
+    Committed,
     Declare,
     Done,
     Dump,
@@ -223,6 +226,9 @@ class Agent:
             case Chain():
                 sources = [BufferSource(memoryview(data)) for data in self.cache]
                 return Link(expected_link(self.segments, sources, message))
+            case Commit():
+                digests = [hashlib.sha256(data).digest() for data in self.cache]
+                return Committed(hashlib.sha256(b"".join(digests)).digest())
             case Sequences():
                 return Tokens(self.shape, self.rows)
             case Dump():
@@ -375,3 +381,14 @@ def test_residency_on_the_agents_word_is_of_all_its_memory_and_not_covered_for_a
         assert claim.read_as(Reading.INSPECTOR).value is None
     for claim in held(4 << 30).values():
         assert claim.read_as(Reading.INSPECTOR).value == claim.value
+
+
+def test_more_key_value_memory_than_is_computed_again_is_refused_by_name() -> None:
+    agent = Agent(pages(), PAGE_SHAPE, [ROW])
+    folder = builtin_path()
+    declared = DeclaredState(folder, identify(folder), page_recompute)
+    with Connection.open(*agent.address) as connection:
+        plan = replace(PLAN, cache_limit=4 * 4096 - 1)
+        with pytest.raises(IntegrityError, match=r"of key-value memory, and at most .* --cache-mib"):
+            hold(connection, greet(connection), plan, CALIBRATION, declared)
+        connection.send(Bye())

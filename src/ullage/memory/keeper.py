@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -195,6 +196,17 @@ class Keeper:
             for start, count in pieces(size, _TAG_BYTES):
                 tag.update(read(offset + start, count))
         return tag.tag()
+
+    def digest(self, spaces: Sequence[int]) -> bytes:
+        """SHA-256 over the SHA-256 of each of these spaces."""
+
+        def one(space: int) -> bytes:
+            found, read = hashlib.sha256(), self.reader(space)
+            for offset, count in pieces(self.region(space).size):
+                found.update(read(offset, count))
+            return found.digest()
+
+        return hashlib.sha256(b"".join(self._spread(one, spaces))).digest()
 
     def chain(self, asked: Chain) -> bytes:
         """Walk the latency-bound chain."""
