@@ -276,7 +276,7 @@ def challenged(agent: Agent) -> Visit | None:
     declared = DeclaredState(folder, identify(folder), page_recompute)
     with Connection.open(*agent.address) as connection:
         welcome = greet(connection)
-        challenger = Challenger(connection, welcome, PLAN, CALIBRATION, declared)
+        challenger = Challenger(connection, welcome.machine_bytes, PLAN, CALIBRATION, declared)
         assert challenger.deadline == pytest.approx(
             PLAN.slack * PLAN.steps * CALIBRATION.step_seconds + PLAN.allowance
         )
@@ -353,6 +353,24 @@ def test_more_than_the_machine_has_is_not_mapped() -> None:
     agent.machine, agent.mapped = MIB, 2 * MIB
     with pytest.raises(IntegrityError, match="more memory than it said"):
         erased(agent, Plan("rate-gap", 0, kappa=1))
+
+
+def test_more_than_the_machine_was_declared_to_have_is_not_mapped() -> None:
+    """The agent's word is as large as it likes; noise is not made for it."""
+    agent = Agent((), PAGE_SHAPE, ())
+    agent.mapped = 2 * MIB
+    with Connection.open(*agent.address) as connection:
+        welcome = greet(connection)
+        with pytest.raises(IntegrityError, match="2 MiB, and the machine has 1 MiB"):
+            erase(connection, welcome, Plan("rate-gap", 0, kappa=1), CALIBRATION, machine=MIB)
+    assert agent.fill is None
+
+
+def test_a_device_maps_no_more_than_it_said() -> None:
+    agent = Agent((), PAGE_SHAPE, ())
+    with pytest.raises(IntegrityError, match="more memory than it said"):
+        erased(agent, Plan("rate-gap", 0, space=1, kappa=1))
+    assert agent.fill is None
 
 
 def held(machine: int | None) -> dict[str, Claim]:

@@ -162,7 +162,11 @@ def cycle(
 
     with meter(quiet=quiet) as progress:
         cycles = repeat(
-            lambda: run_cycle(agent, plan, rates, settings, progress), period, count, show, progress
+            lambda: run_cycle(agent, plan, rates, settings, progress, machine=machine),
+            period,
+            count,
+            show,
+            progress,
         )
     worst = max(cycles, key=lambda done: done.phases.total)
     claims = cycle_claims(worst, period, machine, inputs)

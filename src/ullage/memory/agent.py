@@ -152,6 +152,7 @@ class Agent:
         try:
             seen = self._look()
             spaces = (("main memory", self._keeper.limits[0]), *seen.devices)
+            self._keeper.is_wanted = connection.has_peer
             connection.send(Welcome(VERSION, seen.machine, seen.source, spaces, seen.unreached))
             while self.handle(connection.receive(IDLE_SECONDS), connection):
                 pass

@@ -132,11 +132,13 @@ def erase(
     plan: Plan,
     calibration: Calibration,
     *,
+    machine: int | None = None,
     close_wire: Callable[[], None] = lambda: None,
     threads: int | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Erasure:
-    """Run one erasure on a greeted connection. `close_wire` is called before the seed leaves.
+    """Run one erasure on a greeted connection. `machine` is the machine's memory in bytes as declared or
+    inspected, None for the agent's word; `close_wire` is called before the seed leaves.
 
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
@@ -150,9 +152,7 @@ def erase(
         raise IntegrityError(
             f"The agent mapped {mapped.size} bytes of the {plan.size} that it was asked for."
         )
-    most = {0: welcome.machine_bytes, EVERYTHING: welcome.machine_bytes + welcome.device_bytes}
-    if mapped.size > most.get(plan.space, mapped.size):
-        raise IntegrityError("The agent mapped more memory than it said that there is.")
+    _check_region(mapped.size, plan.space, welcome, machine)
     blocks = size // BLOCK_BYTES
     if blocks > MAX_REGION_BLOCKS:
         raise IntegrityError("The agent mapped more memory than a question can be about.")
@@ -181,6 +181,20 @@ def erase(
         plan, kappa, welcome, size, mapped.locked, map_seconds, fill_seconds, expand_seconds, deadline,
         recoverable, missing, verdict, reason, timings,
     )  # fmt: skip
+
+
+def _check_region(size: int, space: int, welcome: Welcome, machine: int | None) -> None:
+    """Raise IntegrityError for a region beyond the machine: the noise for it would be made all the same, and
+    time to fill it granted."""
+    stated = {0: welcome.machine_bytes, EVERYTHING: welcome.machine_bytes + welcome.device_bytes}
+    stated |= {number: room for number, (_, room) in enumerate(welcome.spaces) if number}
+    if size > stated.get(space, 0):
+        raise IntegrityError("The agent mapped more memory than it said that there is.")
+    if machine is not None and size > machine:
+        raise IntegrityError(
+            f"The agent mapped {size >> 20} MiB, and the machine has {machine >> 20} MiB as declared or "
+            "inspected: one of the two is wrong. Correct --machine-mib, or ask for less with --size-mib."
+        )
 
 
 @dataclass(frozen=True)

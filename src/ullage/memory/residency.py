@@ -135,18 +135,19 @@ def fixed_times(deadline: float) -> list[float]:
 
 
 class Challenger:
-    """Challenges a greeted agent, and keeps its ballast at what the rest of the map leaves free."""
+    """Challenges a greeted agent, and keeps its ballast at what the rest of the map leaves free. A map of more
+    than the `machine` has is refused."""
 
     def __init__(
         self,
         connection: Connection,
-        welcome: Welcome,
+        machine: int,
         plan: HoldPlan,
         calibration: Calibration,
         declared: DeclaredState,
     ) -> None:
         self._connection = connection
-        self._welcome = welcome
+        self._machine = machine
         self._plan = plan
         self._calibration = calibration
         self._declared = declared
@@ -215,7 +216,7 @@ class Challenger:
                 f"{self._plan.cache_limit >> 20} MiB are read out and computed again here; give more with "
                 "--cache-mib, or the server fewer or shorter sequences."
             )
-        if not sum(sizes.values()) or sum(sizes.values()) > self._welcome.machine_bytes:
+        if not sum(sizes.values()) or sum(sizes.values()) > self._machine:
             raise IntegrityError(
                 "The agent declares nothing that can be challenged, or more than its machine has."
             )
@@ -258,11 +259,16 @@ def _commitment(cached: dict[int, memoryview]) -> bytes | None:
 
 def hold(
     connection: Connection, welcome: Welcome, plan: HoldPlan, calibration: Calibration,
-    declared: DeclaredState, *, progress: Progress = lambda stage, done, total: None,
+    declared: DeclaredState, *, machine: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Holding:  # fmt: skip
     """Fill the ballast, then challenge a greeted agent until a quorum is in time, an answer is wrong, or the
-    rounds are used up. Raises as `Challenger.challenge`."""
-    challenger = Challenger(connection, welcome, plan, calibration, declared)
+    rounds are used up. `machine` is its memory as declared or inspected, None for its word.
+
+    Raises as `Challenger.challenge`.
+    """
+    most = min(welcome.machine_bytes, machine or welcome.machine_bytes)
+    challenger = Challenger(connection, most, plan, calibration, declared)
     chains: list[Visit] = []
     segments: tuple[Segment, ...] = ()
     challenger.fit_ballast()  # the whole of it; what changes until the chains is little and soon done
