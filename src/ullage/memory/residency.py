@@ -135,8 +135,8 @@ def fixed_times(deadline: float) -> list[float]:
 
 
 class Challenger:
-    """Challenges a greeted agent, and keeps its ballast at what the rest of the map leaves free. A map of more
-    than the `machine` has is refused."""
+    """Challenges a greeted agent, and keeps its ballast at what the rest of the map leaves free. A map of
+    more than the `machine` has is refused."""
 
     def __init__(
         self,
