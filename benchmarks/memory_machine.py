@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from ullage.memory.cache_check import Recompute
 from ullage.memory.calibration import Calibration
 from ullage.memory.cycle import CycleSettings, run_cycle
-from ullage.memory.erasure import MODES, Plan
+from ullage.memory.erasure import MODES, WAYS, Plan
 from ullage.memory.measure import calibrate
 from ullage.memory.region import usable_cores
 from ullage.memory.report import cycle_line
@@ -156,11 +156,14 @@ def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
             address = line_with(process.stdout, r"listening on (\S+)")
             for state in ("cold", "warm"):
                 before = cpu_seconds(process.pid), cpu_seconds(os.getpid())
-                erasure, (claim, *_) = run_erasure(address, Plan(mode), rates, size, {})
+                erasure, (claim, *_) = run_erasure(
+                    address, Plan(mode, by=options.by if mode == "stream" else None), rates, size, {}
+                )
                 after = cpu_seconds(process.pid), cpu_seconds(os.getpid())
                 found[f"{mode} {state}"] = {
                     "erased_fraction": claim.value,
                     "verdict": erasure.verdict,
+                    "by": erasure.by,
                     "region_share": erasure.region_bytes / size,
                     "missing": erasure.missing,
                     "map_seconds": erasure.map_seconds,
@@ -354,6 +357,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--store", type=Path, help="folder on the fastest disk; without it there is none")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--by", choices=WAYS, help="for stream; what proves more without")
     parser.add_argument("--mode", choices=MODES, default="stream")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--between", type=float, default=2.0, help="seconds from one cycle to the next")

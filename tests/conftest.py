@@ -1,11 +1,14 @@
 """Settings that every test shares."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
 from ullage.model import instruction_set
 
 instruction_set.pin()
+os.environ["ULLAGE_TRACEBACK"] = "1"  # of the processes that tests start: a defect says where it is
 
 # Examples that take long on a busy machine say nothing about the code; pytest-timeout ends what hangs.
 settings.register_profile("ullage", deadline=None)

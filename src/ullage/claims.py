@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ullage.errors import MalformedError
 
+TRUTH = "1 or 0"
+"""The unit of a claim that holds or does not: printed as yes or no."""
 _MAX_CLAIMS_BYTES = 16 << 20
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What a terminal obeys instead of showing it: a file from elsewhere could write its own verdict."""
@@ -143,7 +145,9 @@ class Claim(BaseModel):
             figure = "not covered"
         else:
             sign = {Bound.UPPER: "<= ", Bound.LOWER: ">= ", Bound.ESTIMATE: ""}[self.bound]
-            figure = f"{sign}{self.value:.6g} {self.unit}"
+            figure = f"{sign}{self.value:.6g} {self.unit}".rstrip()
+            if self.unit == TRUTH:
+                figure = "yes" if self.value >= 1 else "no"
             if self.interval:
                 low = "-inf" if self.interval.low is None else f"{self.interval.low:.4g}"
                 high = "inf" if self.interval.high is None else f"{self.interval.high:.4g}"

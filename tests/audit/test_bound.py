@@ -284,7 +284,7 @@ def test_what_cannot_be_asked_is_one_sentence(tmp_path: Path) -> None:
         ({"vocabulary": 9, "code": "x"}, UsageError, "--code is"),
         ({"vocabulary": 9, "drawn": True}, UsageError, "--drawn, --messages and --tokens go together"),
         ({"vocabulary": 9, "scores": tmp_path / "text"}, MalformedError, "not a Parquet file of scores"),
-        ({"vocabulary": 9, "scores": tmp_path / "none"}, MalformedError, "cannot be read"),
+        ({"vocabulary": 9, "scores": tmp_path / "none"}, UsageError, "There is no file"),
         ({"vocabulary": 9, "scores": empty}, UndecidedError, "no tokens"),
     )
     for options, kind, sentence in cases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -44,6 +45,35 @@ def test_mistakes_are_usage_errors_without_a_traceback(arguments: tuple[str, ...
     assert result.returncode == ExitCode.USAGE
     assert "Traceback" not in result.stderr
     assert result.stderr.strip()
+
+
+def test_what_the_system_refuses_is_a_sentence_and_no_verdict() -> None:
+    plain = {name: value for name, value in os.environ.items() if name != "ULLAGE_TRACEBACK"}
+    command = [sys.executable, "-m", "ullage", "log", "verify", "a" * 300, "--key", "log.pub"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=plain)
+    assert result.returncode == ExitCode.USAGE
+    assert result.stderr.endswith("cannot be used: File name too long.\n")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_defect_is_a_fault_and_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def defect(*_: object) -> int:
+        raise KeyError("counter")
+
+    monkeypatch.setattr(main, "_call", defect)
+    monkeypatch.delenv("ULLAGE_TRACEBACK")
+    with pytest.raises(SystemExit) as ended:
+        main.run(["doctor"])
+    assert ended.value.code == ExitCode.FAULT
+    said = capsys.readouterr().err
+    assert "defect of Ullage: KeyError: 'counter' (test_main.py, line" in said
+    assert "Traceback" not in said
+    monkeypatch.setenv("ULLAGE_TRACEBACK", "1")
+    with pytest.raises(SystemExit):
+        main.run(["doctor"])
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_version() -> None:
@@ -99,8 +129,10 @@ def test_an_error_of_one_of_several_tasks_is_a_sentence(
     assert ended.value.code == FaultError.exit_code
     assert capsys.readouterr().err == "ullage: the server did not start\n"
     errors.pop()
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(SystemExit) as ended:
         main.run(["doctor"])
+    assert ended.value.code == ExitCode.FAULT
+    assert "defect of Ullage: OSError: first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

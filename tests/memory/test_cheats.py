@@ -11,7 +11,7 @@ from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.memory.residency import HoldPlan
 from ullage.memory.verifier import Declared, run_hold
 from ullage.model.builtin import builtin_path
-from ullage.redteam.memory.cheat import HOLD, Setting
+from ullage.redteam.memory.cheat import ALL_MODES, Setting
 from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SIZE = 16 * MIB
@@ -56,7 +56,7 @@ def test_what_assumptions_allow_does_pass(name: str, helper: str, tmp_path: Path
 
 
 def test_every_mode_has_cheats_and_an_honest_agent_beside() -> None:
-    for mode in ("stream", "rate-gap", HOLD):
+    for mode in ALL_MODES:
         names = {cheat.name for cheat in CHEATS.values() if mode in cheat.modes}
         assert {"honest", "drop", "concentrated-gap", "compress", "disk", "swap", "throttle", "unreached",
                 "second-machine", "helper-capped", "balloon-inspected", "shared-seed"} <= names  # fmt: skip

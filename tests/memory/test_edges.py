@@ -23,9 +23,10 @@ from ullage.memory import bounds, wire
 from ullage.memory.cache_check import _packed_bits, check_cache
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
+from ullage.memory.chain_bound import TIMES, fixed_times
 from ullage.memory.claims import holding_claims
 from ullage.memory.declared import BufferSource, DeclaredState
-from ullage.memory.erasure import Plan, Timing, erase, greet, judge
+from ullage.memory.erasure import Plan, erase, greet, judge
 from ullage.memory.fields import Message
 from ullage.memory.messages import (
     VERSION,
@@ -54,16 +55,15 @@ from ullage.memory.messages import (
 )
 from ullage.memory.noise import CellNoise, Question, SegmentTag
 from ullage.memory.residency import (
-    TIMES,
     Challenger,
     HoldPlan,
     Visit,
     expected_link,
-    fixed_times,
     hold,
     judge_chains,
 )
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.timing import Timing
 from ullage.memory.wire import Connection, LateError
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify

@@ -16,7 +16,6 @@ from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.claims import Claim, Reading
 from ullage.errors import FaultError, MalformedError, UllageError
 from ullage.memory.erasure import MODES, Mode, Plan, greet, judge
-from ullage.memory.erasure import Timing as Round
 from ullage.memory.measure import store_rates
 from ullage.memory.messages import (
     VERSION,
@@ -33,6 +32,7 @@ from ullage.memory.messages import (
     encode,
 )
 from ullage.memory.noise import Question
+from ullage.memory.timing import Timing as Round
 from ullage.memory.verifier import run_erasure
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
 

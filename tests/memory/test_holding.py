@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.errors import IntegrityError
 from ullage.memory.ballast import Ballast
 from ullage.memory.chain import WIDTH
+from ullage.memory.chain_bound import fixed_times
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import greet
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.residency import HoldPlan, Visit, expected_link, fixed_times, judge_chains
+from ullage.memory.residency import HoldPlan, Visit, expected_link, judge_chains
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
@@ -37,6 +39,24 @@ def test_noise_alone_is_held_and_counted() -> None:
     value = held.claims[0].value
     assert value is not None
     assert 0 < value < 1
+
+
+def test_a_session_goes_on_until_a_quorum_was_calm() -> None:
+    """Any chain in time is enough for a claim; calmer ones make it larger, and are all paid for."""
+    far = CALIBRATION.model_copy(update={"alternative_seconds": 1.0, "step_seconds": 5e-5})
+    found = []
+    with agent(16) as address:
+        for calm in (1e-9, 1e3):
+            plan = replace(PLAN, rounds=4, calm=calm)
+            held = run_hold(address, plan, far, Declared(builtin_path(), 16 * MIB), inputs={}, dump=False)
+            found.append(held.holding)
+    assert [len(one.chains) for one in found] == [4, 1]
+    assert {one.verdict for one in found} == {"pass"}
+    best = min(chain.seconds for chain in found[0].chains)
+    shortest = fixed_times(found[0].deadline)[0]
+    assert (
+        found[0].missing_steps < 1.05 * max(best, shortest) / PLAN.steps
+    )  # not of the first but of the best
 
 
 def test_ballast_shrinks_and_grows_under_noise_that_nobody_saw() -> None:

@@ -59,7 +59,7 @@ SAMPLES: dict[str, Message] = {
     "fill": Fill(0, 1 << 20, bytes(range(32)), 155),
     "question": Ask(0, Question(3, bytes(32), 64, 16, (0, 5, 63))),
     "question-all": Ask(0, Question(0, bytes(32), 64, 16)),
-    "chain": Chain(255, bytes(16), 2048, 32, 4096),
+    "chain": Chain(255, bytes(16), 2048, 64, 4096),
     "stop": Stop(60),
     "file": File("model.safetensors", 10, bytes(32)),
     "start": Start(),
@@ -129,11 +129,11 @@ def test_noise_is_a_message_or_malformed(kind: int, body: bytes) -> None:
         ),
         (5, bytes(37) + (4).to_bytes(4, "big") + bytes(8)),  # segments of no block
         (5, bytes(37) + (1 << 31).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(4)),  # too many tags
-        (6, bytes(17) + bytes(4) + (32).to_bytes(2, "big") + (9).to_bytes(4, "big")),  # no step
-        (6, bytes(17) + (1).to_bytes(4, "big") + bytes(2) + (9).to_bytes(4, "big")),  # no block a step
-        (6, bytes(17) + (1).to_bytes(4, "big") + (257).to_bytes(2, "big") + (9).to_bytes(4, "big")),
-        (6, bytes(17) + (1 << 21).to_bytes(4, "big") + (1).to_bytes(2, "big") + (9).to_bytes(4, "big")),
-        (6, bytes(17) + (1).to_bytes(4, "big") + (1).to_bytes(2, "big") + bytes(4)),  # over nothing
+        (6, bytes(17) + bytes(4) + (32).to_bytes(2, "big") + (9).to_bytes(8, "big")),  # no step
+        (6, bytes(17) + (1).to_bytes(4, "big") + bytes(2) + (9).to_bytes(8, "big")),  # no block a step
+        (6, bytes(17) + (1).to_bytes(4, "big") + (257).to_bytes(2, "big") + (9).to_bytes(8, "big")),
+        (6, bytes(17) + (1 << 21).to_bytes(4, "big") + (1).to_bytes(2, "big") + (9).to_bytes(8, "big")),
+        (6, bytes(17) + (1).to_bytes(4, "big") + (1).to_bytes(2, "big") + bytes(8)),  # over nothing
         (3, bytes(9) + bytes(8) + (1).to_bytes(4, "big") + bytes(16)),  # a stream of nothing
         (3, bytes(9) + (100).to_bytes(8, "big") + (1).to_bytes(4, "big") + bytes(16)),  # of half a block
         (3, bytes(9) + (17 << 18).to_bytes(8, "big") + (1).to_bytes(4, "big") + bytes(16)),  # too many lanes

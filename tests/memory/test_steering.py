@@ -13,8 +13,8 @@ from ullage.memory.fields import Message
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, Blocks, gather_from_views
 from ullage.memory.messages import Chain, Committed
 
-BLOCKS, FREE, MISSING = 4096, 512, 256
-"""An eighth of the map is free to choose, a sixteenth is missing: of a step's 32 blocks two on average."""
+BLOCKS, FREE, MISSING = 4096, 512, 128
+"""An eighth of the map is free to choose, 1/32 is missing: of a step's 64 blocks two on average."""
 
 
 def steered(nonce: bytes, steps: int, memory: Blocks) -> tuple[bytes, int]:

@@ -20,7 +20,7 @@ from securesystemslib.exceptions import Error as SigningError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from ullage.audit.verdict import Outcome
-from ullage.errors import IntegrityError, MalformedError
+from ullage.errors import IntegrityError, MalformedError, UsageError
 from ullage.log.signed_note import NoteSigner, NoteVerifier
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -182,10 +182,12 @@ def read_verdict(path: Path, verifier: NoteVerifier) -> Statement:
 
 
 def read_envelope(path: Path) -> bytes:
-    """A file's bytes, as far as an envelope may be long. Raises MalformedError."""
+    """A file's bytes, as far as an envelope may be long. Raises UsageError, MalformedError."""
     try:
         with path.open("rb") as file:
             return file.read(_MAX_ENVELOPE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no file {path}.") from error
     except OSError as error:
         raise MalformedError(f"{path} cannot be read: {error.strerror}.") from error
 

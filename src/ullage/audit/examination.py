@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ullage import __version__
 from ullage.audit.betting import message_weights
 from ullage.audit.bounds import WindowShape
 from ullage.audit.coding import TokenCoder
@@ -23,6 +24,7 @@ from ullage.audit.ray_reference import RayReference, on_ray
 from ullage.audit.recompute import check_tokens, recompute
 from ullage.audit.seeds import SeedCheck
 from ullage.audit.selection import draw_proportional, draw_uniform, find_window, window_key, window_of_log
+from ullage.audit.unfinished import Unfinished, recompute_the_rest
 from ullage.audit.walk import RecordWalks, WalkPlan, walk_all
 from ullage.errors import UsageError
 from ullage.log.checkpoint import Checkpoint
@@ -160,11 +162,13 @@ def examine(
     walk: WalkPlan | None = None,
     engine: str | None = None,
     ray: RayOptions | None = None,
+    kept: Unfinished | None = None,
 ) -> Examination:
     """Recompute the records of a log that verified, those that `select` drew; `walk` from some of them.
 
     With `engine`, the address of one, logits come from there, and `entropy`, `coder` and `walk` are left out;
-    with `ray` a cluster recomputes, and `walk` is left out.
+    with `ray` a cluster recomputes, and `walk` is left out. Without both, `kept` is where batches that are
+    done are found and left.
 
     Raises UsageError for an unknown profile or another model than the declared one, before the weights are
     loaded. What is wrong with a record is among its findings.
@@ -189,12 +193,21 @@ def examine(
             progress("recomputing tokens", done, total)
 
         walks: tuple[RecordWalks, ...] = ()
+        remarks: tuple[str, ...] = ()
         if isinstance(reference, EngineReference):
             found = reference.recompute(profile, sound, count)
         elif isinstance(reference, RayReference):
             found = reference.recompute(profile, sound, count, entropy=entropy, coder=coder)
+            remarks = (reference.remark,)
         else:
-            found = recompute(reference, profile, sound, count, entropy=entropy, coder=coder)
+            if kept is None:
+                found = recompute(reference, profile, sound, count, entropy=entropy, coder=coder)
+            else:
+                here = kept.under(*_numerics(reference), profile.name, str(entropy))
+                found, before = recompute_the_rest(
+                    reference, profile, sound, count, here, entropy=entropy, coder=coder
+                )
+                remarks = (f"{before} of {total} tokens had been recomputed before.",) if before else ()
             if walk is not None:
                 walks = walk_all(reference, profile, sound, walk, lambda *step: progress("walking", *step))
     scores = {record.counter: score for record, score in zip(sound, found, strict=True)}
@@ -216,7 +229,7 @@ def examine(
         window=None if coder is None else _window(reader, reference),
         unread=tuple(sorted(set(drawn) - readable)),
         notes=(reference.note,) if isinstance(reference, EngineReference) else (),
-        remarks=(reference.remark,) if isinstance(reference, RayReference) else (),
+        remarks=remarks,
     )
 
 
@@ -236,6 +249,14 @@ def _reference(
     from ullage.model.reference import Reference
 
     yield Reference.load(model)
+
+
+def _numerics(reference: Reference) -> tuple[str, ...]:
+    """All that decides the bits of a reference's logits."""
+    import torch
+
+    threads = str(torch.get_num_threads())
+    return __version__, reference.identity.digest, reference.dtype, reference.stack_digest, threads
 
 
 def _committed_window(secret: bytes, header: HeaderPart) -> int:

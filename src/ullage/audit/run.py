@@ -26,6 +26,7 @@ from ullage.audit.lateness_claims import lateness_claims
 from ullage.audit.ray_cluster import RayOptions, check_ray
 from ullage.audit.result import AuditResult
 from ullage.audit.seeds import SeedCheck
+from ullage.audit.unfinished import Unfinished, place_of
 from ullage.audit.verdict import limit_for
 from ullage.audit.walk import WalkPlan, is_walkable
 from ullage.claims import digest_of
@@ -114,6 +115,7 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
         keys.verdict,
         log_e=None if result.alarm is None else result.alarm.log_e,
     )
+    Unfinished(place_of(request.out), keys.selection).clear()
     return replace(result, bundle=request.out)
 
 
@@ -195,7 +197,7 @@ class _Opened:
             examination = examine(
                 self.reader, header, request.model, draw, self.progress,
                 entropy=request.entropy, coder=coder, walk=walk, seeds=self._seeds(header),
-                engine=request.reference_url, ray=request.ray,
+                engine=request.reference_url, ray=request.ray, kept=self._kept(signed),
             )  # fmt: skip
         assessment = assess(request, signed, findings, examination, limit)
         return examination, conclude(findings, examination, limit, assessment)
@@ -220,6 +222,13 @@ class _Opened:
     def _seeds(self, header: HeaderPart) -> SeedCheck | None:
         path = self.request.seed_key
         return None if path is None else SeedCheck.of(header, load_seed_key(path))
+
+    def _kept(self, signed: SignedCalibration | None) -> Unfinished | None:
+        """Where the scores are kept until the bundle is written; None without a bundle."""
+        if self.request.out is None or self.secret is None:
+            return None
+        setting = ("" if signed is None else signed.digest, str(self.request.bound))
+        return Unfinished(place_of(self.request.out), self.secret, setting)
 
     def _nothing(self) -> Examination:
         opened, covered = self.findings.opened, self.findings.covered

@@ -43,6 +43,8 @@ def bound_file(
         raise UsageError(f"--code is given, gaps or matches, not {code[:40]!r}.")
     if vocabulary is not None and not 2 <= vocabulary < 1 << 31:
         raise UsageError("--vocabulary is a number of tokens from 2 on.")
+    if not path.exists():
+        raise UsageError(f"There is no file {path}.")
     digest = file_digest(path)
     table = read_scores(path)
     size = vocabulary or table.vocabulary_size

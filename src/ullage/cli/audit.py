@@ -135,6 +135,7 @@ def audit(
         return
     from ullage.audit.ray_cluster import ray_options
     from ullage.audit.run import AuditRequest, audit_log
+    from ullage.audit.unfinished import place_of
 
     request = AuditRequest(
         log=log,
@@ -161,8 +162,13 @@ def audit(
         ray=ray_options(engine, address, workers, threads),
         threads=threads or 2 if exact else None,
     )
-    with meter(quiet=quiet) as progress:
-        result = audit_log(request, progress)
+    try:
+        with meter(quiet=quiet) as progress:
+            result = audit_log(request, progress)
+    except KeyboardInterrupt:
+        if out is not None and place_of(out).is_dir():
+            typer.echo(f"The same command goes on from here: {place_of(out)} has what is done.", err=True)
+        raise
     if not quiet:
         for note in result.notes:
             typer.echo(f"note: {note}", err=True)

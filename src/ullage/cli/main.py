@@ -6,6 +6,7 @@ answers at once although some commands bring torch along.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -17,6 +18,10 @@ from ullage.errors import ExitCode, UllageError
 from ullage.model import instruction_set
 
 INTERRUPTED = 130
+_NAMED_WRONGLY = frozenset(
+    (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+)
+"""What the system says to a path that the caller should not have named."""
 _EXTRAS = {
     "matplotlib": "report",
     "openai": "audit",
@@ -216,6 +221,34 @@ def _needed(error: ModuleNotFoundError, words: list[str]) -> str | None:
     return _EXTRAS.get(package)
 
 
+def _unforeseen(error: BaseException) -> tuple[str, int]:
+    """A sentence and a code for what no room raised on purpose.
+
+    Never the code 1, with which Python itself would end: a folder that may not be entered, or a defect of
+    ours, must not read as a verdict. With `ULLAGE_TRACEBACK` set, where it happened is printed first.
+    """
+    import traceback
+
+    if os.environ.get("ULLAGE_TRACEBACK"):
+        traceback.print_exception(error)
+    while isinstance(error, BaseExceptionGroup):  # tasks side by side: the first one's
+        error = error.exceptions[0]
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename} cannot be used: " if error.filename else ""
+        return (
+            f"{named}{error.strerror}.",
+            ExitCode.USAGE if error.errno in _NAMED_WRONGLY else ExitCode.FAULT,
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    return (
+        f"This is a defect of Ullage: {type(error).__name__}: {error}{where}. "
+        "Set ULLAGE_TRACEBACK=1 to see the way to it, and report it."
+    ), ExitCode.FAULT
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Entry point. Every error that we raise on purpose is one sentence and its exit code."""
     instruction_set.pin()
@@ -225,20 +258,21 @@ def run(arguments: list[str] | None = None) -> None:
         code = found if isinstance(found, int) else _call(*found)
     except (UllageError, BaseExceptionGroup) as error:
         ours = _ours(error)
-        if ours is None:
-            raise
-        sys.stderr.write(f"ullage: {ours}\n")
-        code = ours.exit_code
+        sentence, code = (str(ours), ours.exit_code) if ours is not None else _unforeseen(error)
+        sys.stderr.write(f"ullage: {sentence}\n")
     except ModuleNotFoundError as error:
-        extra = _needed(error, words)
-        if extra is None:
-            raise
-        sys.stderr.write(f"ullage: This needs {error.name}: pip install 'ullage[{extra}]'.\n")
-        code = ExitCode.FAULT
+        if (extra := _needed(error, words)) is not None:
+            sentence, code = f"This needs {error.name}: pip install 'ullage[{extra}]'.", ExitCode.FAULT
+        else:
+            sentence, code = _unforeseen(error)
+        sys.stderr.write(f"ullage: {sentence}\n")
     except KeyboardInterrupt:
         sys.stderr.write("ullage: interrupted\n")
         code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.PASS
+    except Exception as error:
+        sentence, code = _unforeseen(error)
+        sys.stderr.write(f"ullage: {sentence}\n")
     sys.exit(int(code))

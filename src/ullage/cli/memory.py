@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ullage.claims import Claim
     from ullage.memory.cache_check import Recompute
     from ullage.memory.calibration import Calibration
+    from ullage.memory.erasure import By
     from ullage.memory.erasure import Mode as MemoryMode
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -87,6 +88,13 @@ def erase(
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Questions at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be answered in time.")] = 1,
     sample: Annotated[int, typer.Option(min=0, help="Blocks a question; 0 for all.")] = 0,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="'pass' asks for all blocks, 'chain' for small scattered ones, which a disk is slow at.",
+            show_default="what proves more on such a machine",
+        ),
+    ] = None,
     slack: Annotated[float, typer.Option(min=1, help="Deadline over the calibrated time.")] = 1.2,
     advantage: Annotated[
         float, typer.Option(min=1, help="How much faster than calibrated the prover may rebuild.")
@@ -105,7 +113,7 @@ def erase(
     from ullage.memory.verifier import run_erasure
 
     plan = Plan(
-        _mode(mode), size_mib << 20, space, rounds, quorum, sample, slack, advantage
+        _mode(mode), size_mib << 20, space, rounds, quorum, sample, slack, advantage, by=_by(by)
     )  # fmt: skip
     rates, inputs = _read_calibration(calibration, keys)
     machine = None if machine_mib is None else machine_mib << 20
@@ -193,7 +201,7 @@ def hold(
     dtype: Annotated[str, typer.Option(help="Precision that the server runs in.")] = "float32",
     machine_mib: MachineMib = None,
     steps: Annotated[
-        int, typer.Option(min=1, max=1 << 20, help="Steps of a chain, of 32 blocks of 1 KiB each.")
+        int, typer.Option(min=1, max=1 << 20, help="Steps of a chain, of 64 blocks of 512 bytes each.")
     ] = 2048,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Chains at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be in time.")] = 3,
@@ -281,6 +289,18 @@ def _mode(text: str) -> MemoryMode:
         if text == known:
             return known
     raise UsageError(f"A mode is one of {', '.join(MODES)}, not '{text}'.")
+
+
+def _by(text: str | None) -> By | None:
+    from ullage.errors import UsageError
+    from ullage.memory.erasure import WAYS
+
+    for known in WAYS:
+        if text == known:
+            return known
+    if text is None:
+        return None
+    raise UsageError(f"An erasure is asked for by {' or '.join(WAYS)}, not '{text}'.")
 
 
 def _read_calibration(path: Path, keys: Path) -> tuple[Calibration, dict[str, str]]:

@@ -83,8 +83,7 @@ def report(
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return
     for reader in made.readers:
-        shown = ", ".join(
-            f"{one.measure.key} {one.figure} ({one.standing.words})" for one in reader.fractions
-        )
-        typer.echo(f"as {reader.reading.value}: {shown}")
+        typer.echo(f"unaccounted for, as {reader.reading.value}s may see it:")
+        for one in reader.fractions:
+            typer.echo(f"  {one.measure.key:<9}{one.line}")
     typer.echo(f"page: {out}")

@@ -246,4 +246,4 @@ def _slowdown(claims: Sequence[Claim], reading: Reading) -> Slowdown:
     claim = slowdown_claim(
         "training.slowdown", found.training, found, "the smallest over the cluster types of the table"
     )
-    return Slowdown(claim, "5 % of compute dark")
+    return Slowdown(claim, "if no tap sees 5 % of compute")

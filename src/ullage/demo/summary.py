@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +30,11 @@ from ullage.report.demo_page import DemoPage, RecoveredPayload, ServerRow, rende
 _EXCERPT = 700
 _NOT_COVERED = (
     "Payloads that the prompt itself asks for (“repeat this”): every answer is then the reference's own.",
-    "Bits in the length, timing and order of answers, in errors and in refusals: they are not metered yet.",
-    "A capacity bound: a passing mismatch rate says that deviations are rare, not how many bits they carry.",
+    "Bits in the length, timing and order of answers, in errors and refusals: `ullage residual` counts them.",
+    "How many bits deviations carry: a passing rate says that they are rare; `ullage calibrate` makes what "
+    "bounds them.",
     "Weights rounded to 8 bits: their mismatch rate lies within what honest bfloat16 shows.",
-    "Traffic that does not pass the tap, other cables, memory and idle compute.",
+    "Traffic that does not pass the tap, memory and idle compute: see `ullage wire`, `memory` and `work`.",
     "Side channels of power and radio, and a declared model that is itself backdoored.",
 )
 
@@ -103,8 +106,18 @@ def describe_payload(payload: bytes, recovery: Recovery, noticed_after: int | No
     )
 
 
+def _command() -> str:
+    """What starts this program from here: not always on the path, as in `make demo`."""
+    given = Path(sys.argv[0])
+    if given.name != "ullage" or shutil.which("ullage") is not None:
+        return "ullage"
+    here = Path.cwd()
+    return str(given.absolute().relative_to(here) if given.absolute().is_relative_to(here) else given)
+
+
 def next_commands(folder: Folder) -> tuple[tuple[str, str], ...]:
-    """Commands to try next on what the demo left, each with what it shows."""
+    """Commands to try next on what the demo left, each with what it shows, as this shell finds them."""
+    ullage = _command()
     log = folder.log("int4")
     bundle = log / bundle_at(0, LogReader.open(log).checkpoint.size).path
     opened = folder.record_keys("int4")
@@ -113,15 +126,16 @@ def next_commands(folder: Folder) -> tuple[tuple[str, str], ...]:
     return (
         (
             "Audit 40 records of one log",
-            f"ullage audit {log} --key {key} --keys {keys} --record-keys {opened} --sample 40",
+            f"{ullage} audit {log} --key {key} --keys {keys} --record-keys {opened} --sample 40",
         ),
         (
             "Flip a byte of a log and verify it",
-            f"python3 -c \"p='{bundle}';{flip}\" && ullage log verify {log} --key {key}",
+            f"python3 -c \"p='{bundle}';{flip}\" && {ullage} log verify {log} --key {key}",
         ),
         (
-            "Put the tap before your own server",
-            "ullage tap --upstream http://127.0.0.1:8000 --model PATH --log my-log --listen 127.0.0.1:8080",
+            "Put the tap before your own server (PATH is its model's folder)",
+            f"{ullage} keys init my-keys --role tap && {ullage} tap --upstream http://127.0.0.1:8000 "
+            "--model PATH --keys my-keys --log my-log --listen 127.0.0.1:8080",
         ),
     )
 
@@ -135,7 +149,7 @@ def write_result(folder: Folder, model: Path, result: DemoResult) -> Path:
         model_digest=identify(model).digest,
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         seconds=result.seconds,
-        machine=f"{os.cpu_count()} cores",
+        machine=f"{os.cpu_count()} core{'s' * (os.cpu_count() != 1)}",
         rows=result.rows,
         payload=result.payload,
         not_covered=_NOT_COVERED,

@@ -119,13 +119,14 @@ def _steal() -> Finding:
     except (OSError, ValueError):
         share = None
     claims = ("compute.accounted_fraction", "memory.erased_fraction")
-    cores = len(os.sched_getaffinity(0))
+    many = len(os.sched_getaffinity(0))
+    cores = f"{many} core{'s' * (many != 1)}"
     if share is None:
         return Finding(
-            "steal", "Steal time", State.UNKNOWN, f"{cores} cores; the kernel does not say what is stolen",
+            "steal", "Steal time", State.UNKNOWN, f"{cores}; the kernel does not say what is stolen",
             "Timed proofs may fail here for reasons that nobody sees.", claims,
         )  # fmt: skip
-    detail = f"{100 * share:.1f} % of the last second went to other machines; {cores} cores"
+    detail = f"{100 * share:.1f} % of the last second went to other machines; {cores}"
     if share < _STEAL_SOME:
         return Finding(
             "steal", "Steal time", State.YES, detail, "Timed proofs and accounting can be made here.", claims

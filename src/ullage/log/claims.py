@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ullage.claims import Bound, Claim, Evidence, Trust, Window
+from ullage.claims import TRUTH, Bound, Claim, Evidence, Trust, Window
 from ullage.log.findings import LogFindings, Severity
 
 METHOD = "log-verify/1"
@@ -30,7 +30,7 @@ def _integrity(findings: LogFindings) -> Claim:
     return Claim(
         name="log.integrity",
         value=float(findings.integrity),
-        unit="1 or 0",
+        unit=TRUTH,
         bound=Bound.LOWER,
         evidence=Evidence.PROVEN,
         assumptions=tuple(assumptions),

@@ -19,7 +19,7 @@ from ullage.log.files import read_limited, storage_fault
 from ullage.log.fsck_files import check_files, leftovers, mend_modes
 from ullage.log.fsck_journal import check_journal
 from ullage.log.journal import lock_journal
-from ullage.log.keys import load_verifier
+from ullage.log.keys import read_verifier
 from ullage.log.publisher import CHECKPOINT, PUBLIC_KEY
 from ullage.log.rebuild import Rebuilding
 from ullage.log.segments import SEALED_FOLDER
@@ -96,7 +96,7 @@ class _Check:
             self._add("bad-signature", Grade.DAMAGE, CHECKPOINT, f"The checkpoint cannot be read: {error}")
             return None
         try:
-            open_checkpoint(note, self.key or load_verifier(self.directory / PUBLIC_KEY))
+            open_checkpoint(note, self.key or read_verifier(self.directory / PUBLIC_KEY))
         except (IntegrityError, UsageError) as error:
             sentence = f"The checkpoint does not verify with the log's key: {error}"
             self._add("bad-signature", Grade.DAMAGE, CHECKPOINT, sentence)

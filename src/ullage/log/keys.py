@@ -72,7 +72,8 @@ def create_keys(directory: Path, role: Role = Role.ALL, name: str | None = None)
     present = [file for file in contents if (directory / file).exists()]
     if present:
         raise UsageError(
-            f"{directory} already holds {', '.join(present)}; keys are never overwritten; choose another."
+            f"{directory} already holds {', '.join(present)}; keys are never overwritten: choose another "
+            "folder."
         )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,7 +146,17 @@ def load_witness_verifier(path: Path) -> WitnessVerifier:
 
 
 def load_verifier(path: Path) -> NoteVerifier:
-    """Read a public key, `log.pub` or `verdict.pub`. Raises UsageError, MalformedError."""
+    """Read a public key that the caller names, `log.pub` or `verdict.pub`. Raises UsageError."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: give the public key in it, a .pub file.")
+    try:
+        return read_verifier(path)
+    except MalformedError as error:
+        raise UsageError(f"{path} is not a public key: give a .pub file, such as log.pub.") from error
+
+
+def read_verifier(path: Path) -> NoteVerifier:
+    """Read a public key that lies beside what it signs. Raises UsageError, MalformedError."""
     return NoteVerifier.parse(_read_line(path, read_limited(path, _MAX_KEY_FILE)))
 
 
@@ -176,7 +187,8 @@ def _read_secret_line(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(
-            f"The key {path} cannot be read ({error.strerror}); `ullage keys init` makes a folder of keys."
+            f"The key {path} cannot be read ({error.strerror}): give the folder of keys of the "
+            "right role; `ullage keys init` makes one."
         ) from error
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)

@@ -71,14 +71,19 @@ class RecordKeys:
             write_new(path, data, 0o600)
             sync_directory(path.parent)
         except FileExistsError as error:
-            raise UsageError(f"{path} is there already; keys are never overwritten.") from error
+            raise UsageError(
+                f"{path} is there already; keys are never overwritten: choose another --out."
+            ) from error
         except OSError as error:
             raise FaultError(f"The keys cannot be written to {path}: {error.strerror}.") from error
 
     @classmethod
     def load(cls, path: Path) -> RecordKeys:
         """Read such a file. Raises UsageError, MalformedError, whose messages never hold a key."""
-        found = cls.parse(read_limited(path, MAX_RECORD_KEYS_BYTES), str(path))
+        try:
+            found = cls.parse(read_limited(path, MAX_RECORD_KEYS_BYTES), str(path))
+        except MalformedError as error:
+            raise MalformedError(f"{error} It has to be a file that `ullage log open` wrote.") from error
         if os.stat(path).st_mode & 0o077:
             raise UsageError(f"The keys in {path} can be read by others; `chmod 600 {path}`.")
         return found

@@ -15,7 +15,7 @@ from ullage.log.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from ullage.log.entries import CloseEntry, Entry, OpenEntry, RecordEntry, parse_entry
 from ullage.log.files import read_limited
 from ullage.log.findings import Finding, FindingList, LogFindings, Severity
-from ullage.log.keys import load_verifier
+from ullage.log.keys import read_verifier
 from ullage.log.opened import OpenedError, SealedParts, SealedReason, SealedRecord, find_seal
 from ullage.log.openers import Opener, RecordKeys
 from ullage.log.policy import Policy
@@ -75,7 +75,12 @@ class LogReader:
         `opener` reads the sealed records; without one only the public entries can be read.
         """
         if not directory.is_dir():
-            raise UsageError(f"There is no folder {directory}.")
+            what = (
+                f"{directory} is a file, and a log is a folder"
+                if directory.exists()
+                else f"There is no folder {directory}"
+            )
+            raise UsageError(f"{what}; give the one that a tap was given with --log.")
         path = directory / CHECKPOINT
         try:
             note = read_limited(path, MAX_NOTE_BYTES) if path.exists() else None
@@ -218,7 +223,7 @@ class LogReader:
 
     @cached_property
     def _key(self) -> NoteVerifier:
-        return self.key or load_verifier(self.directory / PUBLIC_KEY)
+        return self.key or read_verifier(self.directory / PUBLIC_KEY)
 
     @cached_property
     def _prover(self) -> Prover:

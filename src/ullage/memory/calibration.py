@@ -39,7 +39,7 @@ class Calibration(BaseModel):
     first_touch_rate: Rate
     warm_write_rate: Rate
     step_seconds: Seconds
-    """Fastest step of the agent's chain, 32 blocks of 1 KiB in memory: what sets deadlines."""
+    """Fastest step of the agent's chain, 64 blocks of 512 bytes in memory: what sets deadlines."""
     alternative_seconds: Seconds
     """Fastest way to one block that is not in memory: from a store, or from a helper outside."""
     created: Nanoseconds

@@ -17,7 +17,7 @@ from ullage.memory.noise import Buffer
 if TYPE_CHECKING:
     from ullage.memory.messages import Chain
 
-WIDTH = 32
+WIDTH = 64
 """Blocks of a step: more would save an honest machine little and let a prover fetch more at once."""
 _NONCE_BYTES = 12
 _NUMBER_BYTES = 8
@@ -38,10 +38,10 @@ class ChainLinks:
     def numbers(self, link: bytes) -> Numbers:
         """Which blocks the step after `link` reads: AES-128-GCM's keystream, eight bytes a number.
 
-        Of 2^64 values the remainder by less than 2^32 blocks favours none by more than 2^-32.
+        Of 2^64 values the remainder by at most 2^40 blocks favours none by more than 2^-24.
         """
         stream = self._encrypt(link[:_NONCE_BYTES], self._zeros, b"")
-        return (np.frombuffer(stream, ">u8", self._width) % self._blocks).astype(np.intp)
+        return (np.frombuffer(stream, ">u8", self._width) % self._blocks).view(np.intp)
 
     def follow(self, link: bytes, read: Buffer) -> bytes:
         """The next link: AES-128-GMAC over the step's blocks, one after the other."""

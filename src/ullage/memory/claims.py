@@ -23,7 +23,9 @@ def erasure_claims(
     trusts = [Trust.VERIFIER, Trust.PERIMETER]
     trusts += [] if machine_bytes else [Trust.PROVER_KERNEL]
     confidence = 1 - found.plan.error
-    asked = "all blocks" if found.plan.sample == 0 else f"{found.plan.sample} blocks"
+    asked = f"over {found.plan.sample} blocks" if found.plan.sample else "over all blocks"
+    if found.by == "chain":
+        asked = f"by chains of {found.plan.steps} steps"
     claim = Claim(
         name="memory.erased_fraction",
         value=erased_fraction(found.region_bytes, found.missing, total),
@@ -34,8 +36,8 @@ def erasure_claims(
         assumptions=(*_COMMON, *_assumptions(found, machine_bytes)),
         trusts=tuple(trusts),
         window=window,
-        method=f"{found.plan.mode}/1",
-        sample=f"{len(found.timings)} of at most {found.plan.rounds} rounds over {asked}; {found.reason}",
+        method=f"{found.plan.mode}/1" if found.by == "pass" else "stream-chain/1",
+        sample=f"{len(found.timings)} of at most {found.plan.rounds} rounds {asked}; {found.reason}",
         inputs=inputs,
     )
     return (claim,)
@@ -152,7 +154,11 @@ def _assumptions(found: Erasure, machine_bytes: int | None) -> list[str]:
             "the stream is incompressible: AES-256-CTR under a key that stays with the verifier",
             "from the question to the verdict no other byte crosses the machine's wire",
         ]
-    lines.append("other stores of the machine (disk) deliver at most what the calibration says")
+    lines.append(
+        "no other store of the machine (disk) delivers a block sooner than calibrated, nor more in a second"
+        if found.by == "chain"
+        else "other stores of the machine (disk) deliver at most what the calibration says"
+    )
     lines.append("no store outside that total (disk, network card) carries state through the wipe")
     if machine_bytes is None:
         lines.append(f"the machine has {_stated(found.welcome)} bytes: {found.welcome.source}")

@@ -12,9 +12,13 @@ from typing import Literal
 from ullage.errors import IntegrityError, UllageError, UsageError
 from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
+from ullage.memory.chain import WIDTH
+from ullage.memory.chain_bound import ChainRule
+from ullage.memory.erasure_chain import ask_chains, chain_deadline, judge_chain_rounds
 from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
 from ullage.memory.keeper import EVERYTHING
 from ullage.memory.messages import (
+    MAX_CHAIN_STEPS,
     MAX_REGION_BLOCKS,
     VERSION,
     Ask,
@@ -35,16 +39,16 @@ from ullage.memory.noise import (
     tags_equal,
 )
 from ullage.memory.stream import send_noise
+from ullage.memory.timing import PATIENCE, Progress, Timing, Verdict, verdict_of
 from ullage.memory.wire import Connection, LateError
 
 Mode = Literal["stream", "rate-gap"]
-Verdict = Literal["pass", "fail", "cannot-tell"]
-Progress = Callable[[str, int, int], None]
-"""Called with a stage, what is done of it, and how much there is; 0: not known."""
+By = Literal["pass", "chain"]
+"""How it is asked for: by a pass over all blocks or a sample of them, against the rate of other stores, or by
+chains of scattered small reads, against their latency."""
 MODES: tuple[Mode, ...] = ("stream", "rate-gap")
+WAYS: tuple[By, ...] = ("pass", "chain")
 
-# A late answer is waited for this many deadlines, so that the next round starts in order.
-_PATIENCE = 50
 _MAP_SECONDS = 300.0
 # How many rounds' tags are made at a time when those that went with the stream were late.
 _LATER_ROUNDS = 2
@@ -53,7 +57,7 @@ _SLOWEST_FILL = 20.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How an erasure is asked for. `sample` blocks a round, 0 for all."""
+    """How an erasure is asked for. `sample` blocks a round, 0 for all; `by` None takes what proves more."""
 
     mode: Mode
     size: int = 0
@@ -72,21 +76,31 @@ class Plan:
     error: float = 1e-6
     allowance: float = 0.002
     """Seconds for a round trip; part of the deadline, hence of what the prover may use."""
+    by: By | None = None
+    steps: int = 2048
+    """Of a chain."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.quorum <= self.rounds <= 1000 or self.slack < 1 or self.advantage < 1:
             raise UsageError("A plan has 1 to R rounds in its quorum, and slack and advantage of at least 1.")
         if not 0 < self.error < 1 or self.sample < 0 or self.allowance < 0:
             raise UsageError("An error probability lies in (0, 1); sizes and times are not negative.")
+        if self.by == "chain" and (self.mode != "stream" or self.sample):
+            raise UsageError(
+                "Chains are for mode 'stream' without a sample: a block that a seed gives is rebuilt sooner "
+                "than a disk delivers one."
+            )
+        if not 1 <= self.steps <= MAX_CHAIN_STEPS:
+            raise UsageError(f"A chain has 1 to {MAX_CHAIN_STEPS} steps.")
 
-
-@dataclass(frozen=True)
-class Timing:
-    """One round as the verifier's clock saw it; `late` also stands for no answer at all."""
-
-    seconds: float
-    late: bool
-    correct: bool | None
+    def asks_by(self, calibration: Calibration) -> By:
+        """`by`, or what proves more on such a machine."""
+        if self.by or self.mode != "stream" or self.sample or self.space:
+            return self.by or "pass"
+        steps = bounds.missing_steps(calibration.step_seconds, 1, calibration.alternative_seconds)
+        scattered = bounds.missing_blocks(steps, WIDTH)
+        in_bulk = min(1.0, calibration.store_rate / calibration.read_rate)
+        return "chain" if scattered < in_bulk else "pass"
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class Erasure:
     """What happened, and what it proves. Shares are of `region_bytes`."""
 
     plan: Plan
+    by: By
     kappa: int
     welcome: Welcome
     region_bytes: int
@@ -143,19 +158,12 @@ def erase(
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
     """
-    progress("taking the memory", 0, 0)
-    began = time.monotonic()
-    mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
-    map_seconds = time.monotonic() - began
-    size = mapped.size - mapped.size % BLOCK_BYTES
-    if size <= 0 or (plan.size and mapped.size > plan.size):
-        raise IntegrityError(
-            f"The agent mapped {mapped.size} bytes of the {plan.size} that it was asked for."
-        )
-    _check_region(mapped.size, plan.space, welcome, machine)
-    blocks = size // BLOCK_BYTES
-    if blocks > MAX_REGION_BLOCKS:
-        raise IntegrityError("The agent mapped more memory than a question can be about.")
+    mapped = _map(connection, welcome, plan, machine, progress)
+    size, blocks = mapped.size, mapped.size // BLOCK_BYTES
+    job = _Job(plan.space, size, calibration, threads, progress)
+    if plan.asks_by(calibration) == "chain":
+        close_wire()
+        return _by_chain(connection, welcome, plan, job, mapped)
     questions = draw_questions(blocks, plan.rounds, plan.sample)  # before the seed is sent
     kappa = plan.kappa or bounds.iterations_for(
         calibration.rebuild_rate * plan.advantage,
@@ -165,7 +173,6 @@ def erase(
     )
     deadline = plan.slack * questions[0].asked_bytes / calibration.read_rate + plan.allowance
     close_wire()
-    job = _Job(plan.space, size, calibration, threads, progress)
     if plan.mode == "rate-gap":
         filled = _fill_cells(connection, job, questions, kappa)
     else:
@@ -178,8 +185,54 @@ def erase(
         plan, rebuild, calibration.store_rate, questions[0], timings, deadline=deadline
     )
     return Erasure(
-        plan, kappa, welcome, size, mapped.locked, map_seconds, fill_seconds, expand_seconds, deadline,
-        recoverable, missing, verdict, reason, timings,
+        plan, "pass", kappa, welcome, size, mapped.locked, mapped.seconds, fill_seconds, expand_seconds,
+        deadline, recoverable, missing, verdict, reason, timings,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Region:
+    """What the agent mapped: whole blocks, and how long that took."""
+
+    size: int
+    locked: bool
+    seconds: float
+
+
+def _map(
+    connection: Connection, welcome: Welcome, plan: Plan, machine: int | None, progress: Progress
+) -> _Region:
+    progress("taking the memory", 0, 0)
+    began = time.monotonic()
+    mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
+    seconds = time.monotonic() - began
+    size = mapped.size - mapped.size % BLOCK_BYTES
+    if size <= 0 or (plan.size and mapped.size > plan.size):
+        raise IntegrityError(
+            f"The agent mapped {mapped.size} bytes of the {plan.size} that it was asked for."
+        )
+    _check_region(mapped.size, plan.space, welcome, machine)
+    if size // BLOCK_BYTES > MAX_REGION_BLOCKS:
+        raise IntegrityError("The agent mapped more memory than a question can be about.")
+    return _Region(size, mapped.locked, seconds)
+
+
+def _by_chain(connection: Connection, welcome: Welcome, plan: Plan, job: _Job, mapped: _Region) -> Erasure:
+    """The rest of `erase` where chains ask: the noise is sent, and needs no tags on its way."""
+    calibration = job.calibration
+    noise = StreamNoise(secrets.token_bytes(SEED_BYTES))
+    fill_seconds = _send(connection, job, noise, [])[0]
+    rule = ChainRule(plan.steps, plan.rounds, plan.quorum, plan.error)
+    deadline = chain_deadline(rule, calibration, plan.allowance)
+    timings = ask_chains(
+        connection, noise, (job.space, job.size), rule, calibration, deadline=deadline, progress=job.progress
+    )
+    gone, missing, verdict, reason = judge_chain_rounds(
+        rule, calibration, job.size, timings, deadline=deadline
+    )
+    return Erasure(
+        plan, "chain", 0, welcome, job.size, mapped.locked, mapped.seconds, fill_seconds, fill_seconds,
+        deadline, gone, missing, verdict, reason, timings,
     )  # fmt: skip
 
 
@@ -241,13 +294,7 @@ def _fill_stream(connection: Connection, job: _Job, questions: list[Question], q
     # noise lies in cache. To make those of others later takes as long as the whole fill.
     ahead = questions[: quorum + 1] if questions[0].blocks is None else []
     later = questions[len(ahead) :]
-    limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
-    began = time.monotonic()
-    expected = send_noise(
-        connection, noise, (job.space, 0, job.size), ahead,
-        limit=limit, lanes=job.threads, progress=job.filled,
-    )  # fmt: skip
-    seconds = time.monotonic() - began
+    seconds, expected = _send(connection, job, noise, ahead)
 
     def rounds() -> _Expected:
         yield from zip(ahead, expected, strict=True)
@@ -257,6 +304,19 @@ def _fill_stream(connection: Connection, job: _Job, questions: list[Question], q
             yield from zip(some, tags, strict=True)
 
     return seconds, seconds, rounds()
+
+
+def _send(
+    connection: Connection, job: _Job, noise: StreamNoise, ahead: list[Question]
+) -> tuple[float, list[list[bytes]]]:
+    """(seconds until all of it has arrived, tags of these questions)."""
+    limit = 30 + _SLOWEST_FILL * job.size / job.calibration.first_touch_rate
+    began = time.monotonic()
+    tags = send_noise(
+        connection, noise, (job.space, 0, job.size), ahead,
+        limit=limit, lanes=job.threads, progress=job.filled,
+    )  # fmt: skip
+    return time.monotonic() - began, tags
 
 
 def _timed(work: Callable[[], list[list[bytes]]]) -> tuple[float, list[list[bytes]]]:
@@ -280,7 +340,7 @@ def _ask_rounds(
             raise IntegrityError("The agent sent something unasked; between questions it must be silent.")
         began = time.perf_counter()
         try:
-            answer = connection.ask(Ask(plan.space, question), Tags, _PATIENCE * deadline + 1)
+            answer = connection.ask(Ask(plan.space, question), Tags, PATIENCE * deadline + 1)
         except LateError:
             timings.append(Timing(time.perf_counter() - began, late=True, correct=None))
             break  # the next answer could not be told from this one
@@ -311,12 +371,8 @@ def judge(
     """
     whole = question.count == question.region_blocks
     right = [timing for timing in timings if timing.correct]
-    in_time = sum(not timing.late for timing in right)
-    if any(timing.correct is False for timing in timings):
-        return 1.0, 1.0, "fail", "an answer was wrong: the region did not hold the noise"
-    verdict: Verdict = "pass" if in_time >= plan.quorum else "cannot-tell"
-    reason = f"{in_time} of {len(timings)} answers were right and in time, {plan.quorum} needed"
-    if not right or (verdict != "pass" and not whole):
+    verdict, reason = verdict_of(timings, plan.quorum)
+    if verdict == "fail" or not right or (verdict != "pass" and not whole):
         return 1.0, 1.0, verdict, reason
     clock = min(timing.seconds for timing in right) if whole else deadline
     recoverable = bounds.recoverable_share(rebuild, store, clock, question.asked_bytes)

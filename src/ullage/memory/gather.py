@@ -1,7 +1,7 @@
 """Reading the scattered blocks of a chain's step at once.
 
-A `Gather` copies the blocks of these numbers (block b is bytes [1,024 b, 1,024 (b + 1)) of its region) into
-the rows of a buffer of shape `(width, 1024)`.
+A `Gather` copies the blocks of these numbers (block b is bytes [512 b, 512 (b + 1)) of its region) into
+the rows of a buffer of shape `(width, 512)`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-CHAIN_BLOCK_BYTES = 1024
+CHAIN_BLOCK_BYTES = 512
 """Small, since memory reads a small block faster and another store does not."""
 
 Numbers = NDArray[np.intp]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import platform
 import secrets
@@ -25,7 +27,7 @@ from ullage.memory.region import HostRegion, usable_cores
 _BURST_SECONDS = 0.1
 _BUFFERS = (16 << 10, 64 << 10, 128 << 10)
 _STORE_BYTES = 64 << 20
-_SECTOR_BYTES = 4096  # what direct reads take everywhere; a disk is no faster at less
+_SECTORS = (CHAIN_BLOCK_BYTES, 4096)  # the least that direct reads take, by file system
 OUTSIDE_SECONDS = 50e-6
 """A round trip over a local network, through two kernels: what a helper outside takes at least."""
 _YEAR_NS = 365 * 86_400 * 10**9
@@ -189,8 +191,6 @@ def store_rates(folder: Path, repeats: int) -> tuple[float, float]:
 
 
 def _read_file(name: str, repeats: int) -> tuple[float, float]:
-    import mmap
-
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECT)
     except OSError:
@@ -206,15 +206,24 @@ def _read_file(name: str, repeats: int) -> tuple[float, float]:
 
     def single() -> int:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        offset = secrets.randbelow(_STORE_BYTES // _SECTOR_BYTES) * _SECTOR_BYTES
+        offset = secrets.randbelow(_STORE_BYTES // len(small)) * len(small)
         return os.preadv(descriptor, [small], offset) and 1
 
-    small = mmap.mmap(-1, _SECTOR_BYTES)
+    small = memoryview(mmap.mmap(-1, _SECTORS[-1]))[: _least_read(descriptor)]
     try:
         with ThreadPoolExecutor(usable_cores()) as pool:
-            return _best(bulk, repeats), 1 / _best(single, 20 * repeats)
+            return _best(bulk, repeats), 1 / _best(single, 500 * repeats)  # the least of many, for it bounds
     finally:
         os.close(descriptor)
+
+
+def _least_read(descriptor: int) -> int:
+    """Bytes of the smallest read past the cache that this file takes."""
+    for size in _SECTORS[:-1]:
+        with contextlib.suppress(OSError):
+            os.preadv(descriptor, [memoryview(mmap.mmap(-1, _SECTORS[-1]))[:size]], size)
+            return size
+    return _SECTORS[-1]
 
 
 def _processor() -> str:

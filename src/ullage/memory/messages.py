@@ -20,7 +20,7 @@ MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES, MAX_DUMP_BYTES = 8 << 20, 4 << 20
 KEY_BYTES, DIGEST_BYTES, TOKEN_BYTES = 32, 32, 16
 MAX_FREEZE_SECONDS, MAX_LANES = 60, 16
-MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = (1 << 32) - 1, (1 << 32) - 1
+MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = 1 << 40, (1 << 32) - 1
 MAX_CHAIN_STEPS, MAX_CHAIN_WIDTH = 1 << 20, 256
 _MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
 _MAX_SEGMENTS, _MAX_TOKENS = 100_000, 1 << 20
@@ -142,7 +142,7 @@ class Chain(Message):
         Raw(TAG_BYTES),
         Number(4, "the number of steps", 1, MAX_CHAIN_STEPS),
         Number(2, "the blocks of a step", 1, MAX_CHAIN_WIDTH),
-        Number(4, "the number of blocks", 1, MAX_CHAIN_BLOCKS),
+        Number(8, "the number of blocks", 1, MAX_CHAIN_BLOCKS),
     )
     space: int
     nonce: bytes

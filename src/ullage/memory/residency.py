@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ullage.errors import IntegrityError, UsageError
-from ullage.memory import bounds
 from ullage.memory.ballast import Ballast
 from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH, walk
+from ullage.memory.chain_bound import ChainRule, chain_bound
 from ullage.memory.declared import BufferSource, DeclaredState, Source
-from ullage.memory.erasure import Progress
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, gather_by_reading, join_reads, whole_blocks
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
@@ -38,26 +37,27 @@ from ullage.memory.messages import (
 from ullage.memory.noise import TAG_BYTES
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.snapshot import dump
+from ullage.memory.timing import Progress
 from ullage.memory.wire import Connection
 
 _PATIENCE = 50
-TIMES = 64
-"""Times that a bound may be at: the deadline, and so many shorter ones, each 1/16 of an octave below."""
 _FREEZE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class HoldPlan:
-    """`steps` a chain; `rounds` chains at random times, of which `quorum` must be in time; `slack` over the
-    calibrated time of a step, which limits patience and not the claim; `pause` seconds between chains on
-    average. `budget` bytes are what weights, key-value memory and ballast fill together: ballast follows what
-    the others leave of it. More key-value memory than `cache_limit` bytes is refused: all of it is read out
-    over the wire while the server stands still, kept here, and computed again."""
+    """`steps` a chain; `rounds` chains at most, at random times, of which `quorum` must be in time; `slack`
+    over the calibrated time of a step, which limits patience and not the claim; a quorum that is within
+    `calm` times that time ends the session, since more could hardly show more; `pause` seconds between
+    chains on average. `budget` bytes are what weights, key-value memory and ballast fill together: ballast
+    follows what the others leave of it. More key-value memory than `cache_limit` bytes is refused: all of it
+    is read out over the wire while the server stands still, kept here, and computed again."""
 
     steps: int = 2048
     rounds: int = 20
     quorum: int = 3
     slack: float = 8.0
+    calm: float = 1.25
     pause: float = 0.0
     error: float = 1e-6
     allowance: float = 0.002
@@ -127,11 +127,6 @@ def expected_link(segments: Sequence[Segment], sources: Sequence[Source], asked:
     if sum(map(whole_blocks, sizes)) < asked.blocks * CHAIN_BLOCK_BYTES:
         raise UsageError("The chain asks for more than the segments hold.")
     return walk(asked, gather_by_reading(join_reads(reads, sizes)))
-
-
-def fixed_times(deadline: float) -> list[float]:
-    """The times that the bound may be at, in seconds, shortest first."""
-    return [deadline * 2 ** (-step / 16) for step in reversed(range(TIMES))]
 
 
 class Challenger:
@@ -262,8 +257,9 @@ def hold(
     declared: DeclaredState, *, machine: int | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Holding:  # fmt: skip
-    """Fill the ballast, then challenge a greeted agent until a quorum is in time, an answer is wrong, or the
-    rounds are used up. `machine` is its memory as declared or inspected, None for its word.
+    """Fill the ballast, then challenge a greeted agent until a quorum is in calm time, an answer is wrong, or
+    the rounds are used up. When to stop may follow from what was seen: the bound is for all rounds and all
+    `fixed_times` at once. `machine` is its memory as declared or inspected, None for its word.
 
     Raises as `Challenger.challenge`.
     """
@@ -271,6 +267,7 @@ def hold(
     challenger = Challenger(connection, most, plan, calibration, declared)
     chains: list[Visit] = []
     segments: tuple[Segment, ...] = ()
+    calm = plan.calm * plan.steps * calibration.step_seconds
     challenger.fit_ballast()  # the whole of it; what changes until the chains is little and soon done
     for number in range(plan.rounds):
         progress("chains", number, plan.rounds)
@@ -281,7 +278,7 @@ def hold(
         if visit is None:
             continue
         chains.append(visit)
-        if not visit.correct or sum(not chain.late for chain in chains) >= plan.quorum:
+        if not visit.correct or sum(chain.seconds <= calm for chain in chains) >= plan.quorum:
             break
     return judge_chains(plan, calibration, welcome, segments, chains, deadline=challenger.deadline)
 
@@ -292,41 +289,24 @@ def judge_chains(
 ) -> Holding:  # fmt: skip
     """What chains over `segments` prove; no I/O.
 
-    Late chains only weaken the claim, a wrong one is an accusation. The bound is at a time that was fixed
-    before the blocks were drawn: the shortest of `fixed_times` within which a quorum came, each at its part
-    of the error. It is about one of these chains, nobody knows which, so what counts
-    is the one that proves least, in all and of each kind. From the warning to the end of the chain a prover
-    may have read ahead, in bulk from the fastest other store, what was missing: so much is charged as well,
-    and what steps asked for and got.
+    Late chains only weaken the claim, a wrong one is an accusation. The bound (`chain_bound`) is about one
+    of the chains in time, nobody knows which, so what counts is the one that proves least, in all and of each
+    kind. From the warning to the end of the chain a prover may have read ahead.
     """
     in_time = [chain for chain in chains if not chain.late]
     gone, missing = 1.0, 1.0
     verdict = "fail" if any(not chain.correct for chain in chains) else "cannot-tell"
-    # One half for what the draws of blocks meet, one for what a prover learns when they ask for it.
-    error = plan.error / 2
-    if verdict != "fail" and len(in_time) >= plan.quorum:
-        verdict = "pass"
-        longest = sorted(chain.seconds for chain in in_time)[plan.quorum - 1]
-        within = next(time for time in fixed_times(deadline) if longest <= time)
-        in_time = [chain for chain in in_time if chain.seconds <= within]
-        gone = bounds.missing_steps(within, plan.steps, calibration.alternative_seconds)
-        # Blocks are drawn with replacement: a sample that is never the whole.
-        met = bounds.missing_share(
-            gone, plan.steps, plan.steps + 1, plan.rounds, plan.quorum, error=error / TIMES
-        )
-        missing = bounds.missing_blocks(met, WIDTH)
+    rule = ChainRule(plan.steps, plan.rounds, plan.quorum, plan.error)
+    bound = None
+    if verdict != "fail":
+        bound = chain_bound(rule, calibration, [chain.seconds for chain in in_time], deadline)
+    if bound is not None:
+        verdict, gone, missing = "pass", bound.gone, bound.missing
+        in_time = [chain for chain in in_time if chain.seconds <= bound.within]
 
     def absent_in(chain: Visit) -> float:
-        ahead = (chain.warning + chain.seconds) * calibration.store_rate
-        blocks = bounds.missing_at_first(
-            missing,
-            sum(chain.challenged.values()) // CHAIN_BLOCK_BYTES,
-            gone * plan.steps,
-            steps=plan.steps,
-            width=WIDTH,
-            error=error / plan.rounds,
-        )
-        return blocks * CHAIN_BLOCK_BYTES + ahead
+        challenged, seconds = sum(chain.challenged.values()), chain.warning + chain.seconds
+        return bound.missing_bytes(calibration, challenged, seconds) if bound else float(challenged)
 
     absent = [absent_in(chain) for chain in in_time]
     proven = [sum(chain.counted.values()) - away for chain, away in zip(in_time, absent, strict=True)]

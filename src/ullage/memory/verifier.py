@@ -13,11 +13,12 @@ from ullage.memory.cache_check import Recompute
 from ullage.memory.calibration import Calibration
 from ullage.memory.claims import erasure_claims, holding_claims
 from ullage.memory.declared import DeclaredState
-from ullage.memory.erasure import Erasure, Plan, Progress, erase, greet
+from ullage.memory.erasure import Erasure, Plan, erase, greet
 from ullage.memory.messages import Bye, Declare, Segments
 from ullage.memory.residency import Holding, HoldPlan, hold
 from ullage.memory.segments import readable
 from ullage.memory.snapshot import Finding, snapshot
+from ullage.memory.timing import Progress
 from ullage.memory.wire import Connection, address_of
 from ullage.model.identity import identify
 

@@ -49,6 +49,15 @@ class Troubles:
             self.counts[kind] += 1
 
 
+_LAST: Final = {
+    "broken": "the connection broke or could not be made",
+    "rate-limited": "it limited the rate of requests",
+    "server-errors": "it failed with a server error",
+    "timeouts": "it took too long",
+}
+"""Kinds of trouble that may pass, as the end of a sentence."""
+
+
 class _PassingError(Exception):
     """This attempt failed; another may not."""
 
@@ -140,7 +149,10 @@ class Client:
             if attempt + 1 < self.limits.attempts:
                 self._sleep(min(wait if asked is None else asked, self.limits.longest_wait))
                 wait *= 2
-        raise FaultError(f"{self.url} did not answer in {self.limits.attempts} attempts (last: {kind}).")
+        said = _LAST.get(kind, kind)
+        raise FaultError(
+            f"{self.url} did not answer in {self.limits.attempts} attempts; the last time {said}."
+        )
 
     def _post(self, question: Question) -> bytes:
         while True:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ullage.claims import Bound, Claim, Evidence, Reading
+from ullage.claims import TRUTH, Bound, Claim, Evidence, Reading
 from ullage.report.adversaries import Played, broken_by
 from ullage.report.coverage import EXPECTED
 from ullage.report.words import confidence, moment, number, percent
@@ -36,7 +36,6 @@ _MAIN = frozenset(
 )  # fmt: skip
 """Names that a page lists by themselves; figures beside them are folded where they are many."""
 _MANY = 6
-_TRUTH = "1 or 0"
 _SIGNS = {Bound.UPPER: "≤ ", Bound.LOWER: "≥ ", Bound.ESTIMATE: ""}
 
 
@@ -87,9 +86,10 @@ def figure(claim: Claim) -> str:
         return "unbounded"
     if claim.value is None:
         return "not covered"
-    if claim.unit == _TRUTH:
+    if claim.unit == TRUTH:
         return f"{'yes' if claim.value >= 1 else 'no'} {confidence(claim.confidence)}".rstrip()
-    text = _SIGNS[claim.bound] + _value(claim.value, claim.unit)
+    everything = claim.bound is Bound.LOWER and claim.unit.startswith("share") and claim.value >= 1
+    text = ("" if everything else _SIGNS[claim.bound]) + _value(claim.value, claim.unit)
     if claim.interval:
         low = "–∞" if claim.interval.low is None else _value(claim.interval.low, claim.unit)
         high = "∞" if claim.interval.high is None else _value(claim.interval.high, claim.unit)

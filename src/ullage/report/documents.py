@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ullage.claims import Claim, merge
-from ullage.errors import MalformedError
+from ullage.errors import MalformedError, UsageError
 
 _MAX_BYTES = 64 << 20
 _MAX_CLAIMS = 100_000
@@ -35,7 +35,10 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """A bundle's folder, a `claims.json`, or what a command printed with `--json`. Raises MalformedError."""
+    """A bundle's folder, a `claims.json`, or what a command printed with `--json`.
+
+    Raises UsageError when there is none, MalformedError.
+    """
     if path.is_dir():
         inner = read_document(path / CLAIMS)
         return Document(str(path), inner.digest, inner.claims, bundle=path)
@@ -43,6 +46,10 @@ def read_document(path: Path) -> Document:
         if path.stat().st_size > _MAX_BYTES:
             raise MalformedError(f"{path} is larger than the {_MAX_BYTES >> 20} MiB that a report reads.")
         raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"There is no file {path}: give a bundle, a claims file, or a --json document."
+        ) from error
     except OSError as error:
         raise MalformedError(f"{path} cannot be read: {error.strerror}.") from error
     digest = "sha256:" + hashlib.sha256(raw).hexdigest()
@@ -85,6 +92,10 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         ) from error
     if not isinstance(data, dict) or not isinstance(data.get("claims"), list):
         raise MalformedError(f"{path} holds no claims: its JSON has no list named `claims`.")
+    if set(data) == {"version", "claims"} and data["version"] != 1:
+        raise MalformedError(
+            f"{path} is a claims file of version {data['version']!r:.20}; this program reads version 1."
+        )
     return data
 
 

@@ -100,6 +100,13 @@ class Fraction:
         )
 
     @property
+    def line(self) -> str:
+        """The fraction in a terminal: its figure and standing, or why there is none and what would tell."""
+        if self.high is None:
+            return f"not shown: {self.reason}; `{self.source.command}` would tell"
+        return f"{self.figure} ({self.standing.words}: {self.bar_words})"
+
+    @property
     def bar_words(self) -> str:
         return f"{100 * self.measure.bar:g} %" if self.measure.bar else "0"
 

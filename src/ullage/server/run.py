@@ -63,7 +63,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"Cannot listen on {host}:{port}: {error}.") from error
+        said = (isinstance(error, OSError) and error.strerror) or error
+        raise UsageError(f"Cannot listen on {host}:{port}: {said}; choose another --listen.") from error
     return listener
 
 

@@ -22,7 +22,7 @@ from ullage.tap.finish import Transcript
 from ullage.tap.gate import Gate
 from ullage.tap.link import DEFAULT_LINK, Link
 from ullage.tap.meters import Meters
-from ullage.tap.paced import AllowanceSpentError, Pacer, Schedule
+from ullage.tap.paced import AllowanceSpentError, Pacer
 from ullage.tap.recorder import NANOSECONDS, Recorder
 from ullage.tap.release import Release, Releaser, Source, send_error
 from ullage.tap.reply import Reply
@@ -112,20 +112,9 @@ class Gateway:
         envelope = Envelope(
             request.endpoint, log_id, records[0].counter, created, self._name, len(request.prompt_ids)
         )
-        reply = Reply(request, choices, envelope)
-        schedule = self._releaser.schedule(request, records[0].counter)
+        reply = Reply(request, choices, envelope, self._releaser.schedule(request, records[0].counter))
         try:
-            await self.recorder.append(opens)
-            await self._releaser.release(reply, release, schedule)
-        except UpstreamError as error:
-            await self._fail(reply, error, release, schedule)
-        except LogUnavailableError as error:
-            await self._log_failure(error, release)
-        except AllowanceSpentError:
-            await self._close_in_background(
-                reply.closes_of_abort("late and failed answers beyond their allowance")
-            )
-            await send_error(release, Failure.CHANNEL_EXHAUSTED)
+            await self._attempt(reply, opens, release)
         except asyncio.CancelledError:
             reading = [choice.reading for choice in choices if choice.reading is not None]
             if release.gone and reading:
@@ -140,6 +129,21 @@ class Gateway:
             raise
         finally:
             self.meters.finished(choices, streamed=request.stream)
+
+    async def _attempt(self, reply: Reply, opens: Sequence[Part], release: Release) -> None:
+        """Forward and release, or tell the client why not."""
+        try:
+            await self.recorder.append(opens)
+            await self._releaser.release(reply, release)
+        except UpstreamError as error:
+            await self._fail(reply, error, release)
+        except LogUnavailableError as error:
+            await self._log_failure(error, release)
+        except AllowanceSpentError:
+            await self._close_in_background(
+                reply.closes_of_abort("late and failed answers beyond their allowance")
+            )
+            await send_error(release, Failure.CHANNEL_EXHAUSTED)
 
     async def drain(self) -> None:
         """Wait until every record is closed; answers still being read are given up.
@@ -158,21 +162,19 @@ class Gateway:
         while self._last_closes:
             await asyncio.gather(*self._last_closes, return_exceptions=True)
 
-    async def _fail(
-        self, reply: Reply, error: UpstreamError, release: Release, schedule: Schedule | None
-    ) -> None:
+    async def _fail(self, reply: Reply, error: UpstreamError, release: Release) -> None:
         self.meters.failed += 1
         if error.failure is Failure.ENFORCER_UNAVAILABLE:
             self.gate.alarms[error.failure] += 1
-        if schedule is not None and error.failure is Failure.UPSTREAM_FAILED:
+        if reply.schedule is not None and error.failure is Failure.UPSTREAM_FAILED:
             try:
-                await schedule.failure()
+                await reply.schedule.failure()
             except AllowanceSpentError:
                 error = UpstreamError(Failure.CHANNEL_EXHAUSTED, error.detail)
         body = error_body(error.failure)
         data = error_event(body) if release.started else body
         try:
-            await self.recorder.append(reply.closes_of_failure(data))
+            await self.recorder.append(reply.closes_of_failure(error, data))
         except LogUnavailableError as fault:
             await self._log_failure(fault, release)
             return

@@ -47,7 +47,8 @@ class Schedule:
         self._most = pacer.pace.groups(max_tokens)
         self._whole_first = whole_first
         self.late = 0  # slots by which everything has moved
-        self.exceptions = 0
+        self.exceptions = 0  # of this request, its failure aside
+        self._unsaid: str | None = None  # the kind of one that has not shown yet
 
     @property
     def pace(self) -> Pace:
@@ -63,7 +64,7 @@ class Schedule:
         """The slot of a group that the server has brought now: its own, or one of its late steps.
 
         `groups` is the length of the whole output where a stream begins after it. Raises UpstreamError when
-        it is later than the last step, AllowanceSpentError.
+        it is later than the last step.
         """
         self._pacer.ledger.opportunity()
         offset = (groups or 1) - 1 if self._whole_first else 0
@@ -72,13 +73,21 @@ class Schedule:
         if step is None:
             raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "later than the last slot")
         if step:
-            self._except(late_kind(step))
+            self.exceptions += 1
             self.late += slots_of_step(step)
+            self._unsaid = late_kind(step)
         return due + slots_of_step(step)
 
     async def record_time(self, slot: int) -> None:
-        """Return when what leaves at that slot, which `place` gave just now, is to be put on record."""
+        """Return when what leaves at that slot, which `place` gave just now, is to be put on record.
+
+        Lateness is charged here and not when the server came: that the allowance is spent shows at once to
+        everybody, so that its moment must not be the server's. Raises AllowanceSpentError.
+        """
         await self._pacer.clock.wait(slot, self._counter, RECORD_SHARE)
+        kind, self._unsaid = self._unsaid, None
+        if kind is not None:
+            self._charge(kind)
 
     async def reach(self, slot: int) -> None:
         """Return at that slot, in the slot's order.
@@ -97,19 +106,18 @@ class Schedule:
         Raises AllowanceSpentError.
         """
         self._pacer.ledger.opportunity()
-        self._except(FAILED)
         slot = max(self._last_slot(), self._pacer.clock.next_slot())
         await self._pacer.clock.wait(slot, self._counter)
+        self._charge(FAILED)
 
     def sentence(self) -> str:
-        """For the record: by how much the answer was late."""
+        """For the record: by how much the answer was late, whatever became of it."""
         return f"late by {self.late} slots in {self.exceptions} steps" if self.exceptions else ""
 
     def _last_slot(self) -> int:
         slots = 2 * self._most - 1 if self._whole_first else self._most
         return self._first + self.late + slots - 1 + slots_of_step(LATE_STEPS)
 
-    def _except(self, kind: str) -> None:
-        self.exceptions += 1
+    def _charge(self, kind: str) -> None:
         if not self._pacer.ledger.exception(kind):
             raise AllowanceSpentError

@@ -78,11 +78,12 @@ class Releaser:
         whole = request.stream and self._source.link.form == "whole" and self.enforcement is None
         return self._pacer.schedule(request.max_tokens, counter, whole_first=whole)
 
-    async def release(self, reply: Reply, release: Release, schedule: Schedule | None) -> None:
+    async def release(self, reply: Reply, release: Release) -> None:
         """Pull the answer and let it out, each piece once it is on record.
 
         Raises UpstreamError, LogUnavailableError, AllowanceSpentError.
         """
+        schedule = reply.schedule
         if schedule is not None:
             pull = self._stream_in_slots if reply.request.stream else self._plain_in_slots
             await pull(reply, release, schedule)
@@ -104,11 +105,11 @@ class Releaser:
         It is put on record then, too, and not when it came: others read the log (`ullage.tap.pacing`).
         """
         pace = schedule.pace
-        async with _until(schedule, reply):
+        async with _until(schedule):
             await self._pull_all(reply)
         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
         slot = schedule.place(groups - 1)
-        self._annotate(reply, schedule)
+        self._annotate(reply)
         await schedule.record_time(slot)
         body, parts = reply.complete_plain(pace.pad_to * BODY_BYTES_PER_TOKEN or 1)
         await self._recorder.append(parts)
@@ -160,14 +161,14 @@ class Releaser:
             number, groups = 0, None
             while groups is None or number < groups:
                 if groups is None:
-                    async with _until(schedule, reply):
+                    async with _until(schedule):
                         ended = await self._has_group(tasks, wake, reply, pace.tokens)
                     if ended:
                         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
                 slot = schedule.place(number, groups)
                 is_last = number + 1 == groups
                 if is_last:
-                    self._annotate(reply, schedule)
+                    self._annotate(reply)
                 await schedule.record_time(slot)
                 data, parts = reply.slot_chunk(pace.tokens, pace.chunk_bytes, last=is_last)
                 await self._recorder.append(parts)
@@ -218,11 +219,9 @@ class Releaser:
                 choice, reply.request, self.enforcement, self._source.upstream, self._source.model, progress
             )
 
-    def _annotate(self, reply: Reply, schedule: Schedule | None = None) -> None:
-        """Note in the record outputs whose ids are not the tokenizer's own, and late slots."""
+    def _annotate(self, reply: Reply) -> None:
+        """Note in the record outputs whose ids are not the tokenizer's own."""
         for choice in reply.choices:
-            if schedule is not None and schedule.exceptions:
-                choice.note(schedule.sentence())
             position = self._spelling.departs_at(choice.transcript.ids)
             if position is not None:
                 self._meters.noncanonical += 1
@@ -241,22 +240,13 @@ async def _all_ended(tasks: Sequence[asyncio.Task[None]], wake: asyncio.Event) -
 
 
 @contextlib.asynccontextmanager
-async def _until(schedule: Schedule, reply: Reply) -> AsyncIterator[None]:
+async def _until(schedule: Schedule) -> AsyncIterator[None]:
     """What the server has not brought by the last slot is a failure. Raises UpstreamError."""
     try:
         async with asyncio.timeout_at(schedule.deadline):
             yield
     except TimeoutError as error:
-        fault = UpstreamError(Failure.UPSTREAM_TIMEOUT, "not there by the last slot")
-        _blame(reply, fault)
-        raise fault from error
-
-
-def _blame(reply: Reply, error: UpstreamError) -> None:
-    """Give the error to the choices that have not ended, or to the first."""
-    late = [choice for choice in reply.choices if choice.transcript.finish_reason is None]
-    for choice in late or reply.choices[:1]:
-        choice.error = choice.error or error
+        raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "not there by the last slot") from error
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from ullage.log.record import ClosePart, Outcome, Part
 from ullage.tap.choice import Choice
+from ullage.tap.failures import UpstreamError
+from ullage.tap.paced import Schedule
 from ullage.tap.padding import pad_body, pad_events
 from ullage.tap.request import CompletionRequest
 from ullage.tap.response import DONE, Answer, Envelope, Issued
@@ -18,9 +20,17 @@ class Reply:
     durable before those bytes leave; the parts must be appended without a wait in between.
     """
 
-    def __init__(self, request: CompletionRequest, choices: list[Choice], envelope: Envelope) -> None:
+    def __init__(
+        self,
+        request: CompletionRequest,
+        choices: list[Choice],
+        envelope: Envelope,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """`schedule`: the slots of the request, None where answers leave at once."""
         self.request = request
         self.choices = choices
+        self.schedule = schedule
         self._envelope = envelope
         self._digest = hashlib.sha256()
 
@@ -100,26 +110,34 @@ class Reply:
             ours = (padding if position == 0 else b"") + data
             if position == len(of_choice) - 1:
                 ours += tail
-            if ours:
+            if ids or ours:  # tokens without text, as an EOS alone, are part of the record all the same
                 parts.append(choice.record.chunk(ids, ours))
         self._digest.update(padded)
         if last:
             parts += [self._close(choice, "complete") for choice in self.choices]
         return padded, parts
 
-    def closes_of_failure(self, data: bytes) -> list[Part]:
-        """Closes after an upstream's fault; `data` is the error that will be sent."""
+    def closes_of_failure(self, error: UpstreamError, data: bytes) -> list[Part]:
+        """Closes after an upstream's fault; `data` is what will be sent of it.
+
+        A fault that no pull has met, as an answer later than the last slot, is that of the choices that have
+        not ended, or of the first.
+        """
+        if not any(choice.error for choice in self.choices):
+            unended = [choice for choice in self.choices if choice.transcript.finish_reason is None]
+            for choice in unended or self.choices[:1]:
+                choice.error = error
         self._digest.update(data)
         failed = [choice for choice in self.choices if choice.error is not None]
         failed[0].record.bytes_to_client += len(data)
         parts: list[Part] = []
         for choice in self.choices:
-            error = choice.error
-            if error is None:
+            own = choice.error
+            if own is None:
                 parts.append(self._close(choice, "refused", detail="another choice of this request failed"))
             else:
-                outcome: Outcome = "refused" if error.refused else "upstream-failed"
-                parts.append(self._close(choice, outcome, detail=error.detail))
+                outcome: Outcome = "refused" if own.refused else "upstream-failed"
+                parts.append(self._close(choice, outcome, detail=own.detail))
         return parts
 
     def closes_of_gone(self, *, received: bool = False) -> list[Part]:
@@ -145,7 +163,7 @@ class Reply:
                 bytes_to_client=None,
                 bytes_to_upstream=None,
                 counter=choice.record.counter,
-                detail=detail,
+                detail=self._detail(detail),
                 finish_reason=None,
                 outcome="aborted",
                 output_ids=tuple(choice.record.output_ids),
@@ -194,5 +212,10 @@ class Reply:
             output_ids=output_ids,
             finish_reason=choice.finish_reason if outcome == "complete" else None,
             fingerprint=choice.fingerprint,
-            detail=detail or choice.detail,
+            detail=self._detail(detail or choice.detail),
         )
+
+    def _detail(self, detail: str) -> str:
+        """Lateness stands in every close: what a client has seen of it counts, whatever came after."""
+        late = "" if self.schedule is None else self.schedule.sentence()
+        return "; ".join(part for part in (late, detail) if part)

@@ -160,8 +160,10 @@ def observed_in(records: Iterable[Record], slot_tokens: int | None, asked: int =
         messages += 1
         tokens = max(1, len(close.output_ids))
         longest = max(longest, tokens)
+        failed = close.outcome in ("upstream-failed", "refused")
         opportunities += math.ceil(tokens / (slot_tokens or 1)) if record.open.stream else 1
-        exceptions += _late_steps(close.detail) + (close.outcome in ("upstream-failed", "refused"))
+        opportunities += failed and bool(close.output_ids)  # beside the groups that were released before
+        exceptions += _late_steps(close.detail) + failed
         spans += [(record.open.time_received, 1), (close.time_closed, -1)]
     in_flight = most = 0
     for _, change in sorted(spans):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -341,4 +342,5 @@ def _listen(where: str, *, share_port: bool = False) -> socket.socket:
     try:
         return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG, reuse_port=share_port)
     except OSError as error:
-        raise UsageError(f"The tap cannot listen on {where}: {error.strerror}.") from error
+        said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise UsageError(f"The tap cannot listen on {where}: {said}; choose another address.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from ullage.memory.erasure import MODES
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, Blocks, Gather, Numbers
 from ullage.memory.inventory import Inventory
 from ullage.memory.keeper import Keeper, Part
-from ullage.memory.noise import BLOCK_BYTES, CellNoise
+from ullage.memory.noise import BLOCK_BYTES, Buffer, CellNoise
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment
 
 _CHAIN_BLOCKS = BLOCK_BYTES // CHAIN_BLOCK_BYTES
+CHAIN = "chain"
+"""Mode `stream`, asked for by chains."""
 HOLD = "hold"
 """The mode in which a cheat answers chains over noise, as one that serves would."""
 
@@ -47,14 +49,14 @@ class MemoryCheat:
     summary: str
     build: Callable[[Setting], Agent]
     allowed_by: str | None = None
-    modes: tuple[str, ...] = MODES
-    """Of `stream`, `rate-gap` and `hold`."""
+    modes: tuple[str, ...] = (*MODES, CHAIN)
+    """Of `ALL_MODES`."""
     machine_bytes: Callable[[Setting], int] | None = None
     """The machine as declared or inspected; None: the region is the machine."""
     withholds: Callable[[Setting], float] = lambda setting: setting.share
 
 
-ALL_MODES = (*MODES, HOLD)
+ALL_MODES = (*MODES, CHAIN, HOLD)
 
 
 class MissingBlocksKeeper(Keeper):
@@ -138,11 +140,17 @@ class MissingBlocksKeeper(Keeper):
         def gather(numbers: Numbers, out: Blocks) -> None:
             honest(numbers, out)
             inside = numbers // _CHAIN_BLOCKS
-            for row in np.flatnonzero(missing[inside]).tolist():
-                block = np.frombuffer(self.replace(int(inside[row])), np.uint8)
-                out[row] = block.reshape(-1, CHAIN_BLOCK_BYTES)[numbers[row] % _CHAIN_BLOCKS]
+            rows = np.flatnonzero(missing[inside])
+            wanted = zip(inside[rows].tolist(), (numbers[rows] % _CHAIN_BLOCKS).tolist(), strict=True)
+            for row, found in zip(rows.tolist(), self.fetch_parts(list(wanted)), strict=True):
+                out[row] = np.frombuffer(found, np.uint8)
 
         return gather
+
+    def fetch_parts(self, wanted: Sequence[tuple[int, int]]) -> Iterable[Buffer]:
+        """The chain blocks that a step misses: (block, number of the chain block in it)."""
+        for block, part in wanted:
+            yield self.replace(block)[part * CHAIN_BLOCK_BYTES : (part + 1) * CHAIN_BLOCK_BYTES]
 
 
 def plain_inventory(size: int) -> Callable[[], Inventory]:

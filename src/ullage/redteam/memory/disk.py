@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ullage.memory.noise import BLOCK_BYTES
+from ullage.memory.gather import CHAIN_BLOCK_BYTES
+from ullage.memory.noise import BLOCK_BYTES, Buffer
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
+
+_SECTOR_BYTES = 4096
 
 
 class _Disk(MissingBlocksKeeper):
@@ -18,6 +23,7 @@ class _Disk(MissingBlocksKeeper):
         self._path = setting.folder / "noise"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         self._direct = _open_direct(self._path)
+        self._readers = ThreadPoolExecutor(8, thread_name_prefix="disk")
         self._order = {block: place for place, block in enumerate(sorted(self.missing))}
 
     def stash(self, block: int, data: memoryview) -> None:
@@ -32,6 +38,20 @@ class _Disk(MissingBlocksKeeper):
         found: mmap.mmap = self._local.page
         os.preadv(self._direct, [found], self._order[block] * BLOCK_BYTES)
         return memoryview(found)
+
+    def fetch_parts(self, wanted: Sequence[tuple[int, int]]) -> Iterable[Buffer]:
+        """All of a step at once, and no more of each than a disk has to read."""
+        if len(wanted) < 2:
+            return [self._sector(*one) for one in wanted]
+        return list(self._readers.map(self._sector, *zip(*wanted, strict=True)))
+
+    def _sector(self, block: int, part: int) -> bytes:
+        if getattr(self._local, "sector", None) is None:
+            self._local.sector = mmap.mmap(-1, _SECTOR_BYTES)
+        start, at = divmod(part * CHAIN_BLOCK_BYTES, _SECTOR_BYTES)
+        sector: mmap.mmap = self._local.sector
+        os.preadv(self._direct, [sector], self._order[block] * BLOCK_BYTES + start * _SECTOR_BYTES)
+        return sector[at : at + CHAIN_BLOCK_BYTES]
 
 
 def _open_direct(path: Path) -> int:

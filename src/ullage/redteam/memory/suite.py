@@ -21,11 +21,11 @@ from ullage.memory.residency import HoldPlan
 from ullage.memory.verifier import Declared, run_erasure, run_hold
 from ullage.memory.wire import AgentRefusedError
 from ullage.model.builtin import builtin_path
-from ullage.redteam.memory.cheat import HOLD, MemoryCheat, Setting
+from ullage.redteam.memory.cheat import ALL_MODES, CHAIN, HOLD, MemoryCheat, Setting
 from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SHARE = 0.25
-HOLD_STEPS = 512
+_CHAIN_STEPS = 512
 _HOLD_ROUNDS = 8
 _BUSY_TRIES = 120
 
@@ -104,8 +104,8 @@ def run_suite(
 
     Raises UsageError for a mode that does not exist.
     """
-    if wrong := set(modes) - {*MODES, HOLD}:
-        raise UsageError(f"There is no mode {sorted(wrong)[0]!r}; there are {', '.join((*MODES, HOLD))}.")
+    if wrong := set(modes) - set(ALL_MODES):
+        raise UsageError(f"There is no mode {sorted(wrong)[0]!r}; there are {', '.join(ALL_MODES)}.")
     cheats = [get_cheat(name) for name in only] or list(CHEATS.values())
     rows = []
     limit = str(size.region >> 20)
@@ -145,11 +145,16 @@ def _claims(
     address: str, mode: str, setting: Setting, machine: int | None, rates: Calibration
 ) -> tuple[Claim, ...]:
     if mode == HOLD:
-        plan = HoldPlan(steps=HOLD_STEPS, rounds=_HOLD_ROUNDS, budget=setting.size)
+        plan = HoldPlan(steps=_CHAIN_STEPS, rounds=_HOLD_ROUNDS, budget=setting.size)
         declared = Declared(builtin_path(), machine)
         return run_hold(address, plan, rates, declared, inputs={}, dump=False).claims
-    erase_mode = next(known for known in MODES if known == mode)
-    return run_erasure(address, Plan(erase_mode, setting.size), rates, machine, {})[1]
+    return run_erasure(address, _erasure(mode, setting.size), rates, machine, {})[1]
+
+
+def _erasure(mode: str, size: int) -> Plan:
+    if mode == CHAIN:
+        return Plan("stream", size, by="chain", steps=_CHAIN_STEPS)
+    return Plan(next(known for known in MODES if known == mode), size, by="pass")
 
 
 def _play(cheat: MemoryCheat, mode: str, setting: Setting, runs: int, calibration: Calibration) -> Row:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable, Sequence
 
-from ullage.memory.noise import BLOCK_BYTES
+from ullage.memory.gather import CHAIN_BLOCK_BYTES
+from ullage.memory.noise import BLOCK_BYTES, Buffer
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 _MADV_PAGEOUT = 21
@@ -36,6 +38,14 @@ class _Swap(MissingBlocksKeeper):
         found = self._map[start : start + BLOCK_BYTES]
         self._map.madvise(_MADV_PAGEOUT, start, BLOCK_BYTES)
         return memoryview(found)
+
+    def fetch_parts(self, wanted: Sequence[tuple[int, int]]) -> Iterable[Buffer]:
+        """The kernel brings a page a fault, and is told to let it go again."""
+        for block, part in wanted:
+            start = self._order[block] * BLOCK_BYTES + part * CHAIN_BLOCK_BYTES
+            found = self._map[start : start + CHAIN_BLOCK_BYTES]
+            self._map.madvise(_MADV_PAGEOUT, start - start % mmap.PAGESIZE, mmap.PAGESIZE)
+            yield found
 
 
 SWAP = MemoryCheat(

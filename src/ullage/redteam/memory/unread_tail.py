@@ -8,7 +8,7 @@ from ullage.memory.fields import Message
 from ullage.memory.keeper import Keeper
 from ullage.memory.messages import Received, Stream
 from ullage.memory.wire import Connection
-from ullage.redteam.memory.cheat import MemoryCheat, Setting, plain_inventory
+from ullage.redteam.memory.cheat import CHAIN, MemoryCheat, Setting, plain_inventory
 
 # What a kernel keeps for a connection by default.
 _UNREAD_BYTES = 4 << 20
@@ -37,6 +37,6 @@ UNREAD_TAIL = MemoryCheat(
     "unread-tail",
     "leaves the end of the stream in the verifier's send buffer until the question",
     _UnreadTail,
-    modes=("stream",),
+    modes=("stream", CHAIN),
     withholds=lambda setting: _UNREAD_BYTES / setting.size,
 )

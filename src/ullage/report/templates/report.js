@@ -65,11 +65,11 @@
         const cell = document.createElement("span");
         const found = differing.get(position);
         const level = colour.value === "admissible" ? setShade(sets.get(position) ?? 1) : found ? shade(found[2]) : 0;
-        cell.className = "cell s" + level + (found ? " differs" : "");
+        const text = pack.words[word];
+        cell.className = "cell s" + level + (found ? " differs" : "") + (found && text.includes("\n") ? " break" : "");
         cell.role = "option";
         cell.tabIndex = -1;
         cell.setAttribute("aria-selected", "false");
-        const text = pack.words[word];
         cell.textContent = text;
         if (!text.trim()) cell.setAttribute("aria-label", text.includes("\n") ? "line break" : "space");
         return cell;

@@ -1,0 +1,83 @@
+"""An erasure that is asked for by latency-bound chains: scattered small reads instead of a pass over all.
+
+In a pass a prover may fetch what is missing at a disk's bandwidth, and a disk is not much slower than memory
+at that. At small scattered reads it is a hundred times slower.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+
+from ullage.errors import IntegrityError
+from ullage.memory.calibration import Calibration
+from ullage.memory.chain import WIDTH, walk
+from ullage.memory.chain_bound import ChainRule, chain_bound
+from ullage.memory.gather import CHAIN_BLOCK_BYTES
+from ullage.memory.messages import MAX_CHAIN_BLOCKS, Chain, Link
+from ullage.memory.noise import TAG_BYTES, StreamNoise
+from ullage.memory.timing import PATIENCE, Progress, Timing, Verdict, verdict_of
+from ullage.memory.wire import Connection, LateError
+
+_CALM = 1.25  # times the calibrated time: a quorum that is within needs no calmer one
+_SLACK = 8.0  # limits patience and not the claim
+
+
+def chain_deadline(rule: ChainRule, calibration: Calibration, allowance: float) -> float:
+    """Seconds that a chain may take."""
+    return _SLACK * rule.steps * calibration.step_seconds + allowance
+
+
+def ask_chains(
+    connection: Connection,
+    noise: StreamNoise,
+    region: tuple[int, int],
+    rule: ChainRule,
+    calibration: Calibration,
+    *,
+    deadline: float,
+    progress: Progress,
+) -> tuple[Timing, ...]:
+    """Ask chains over a region, (space, bytes), until a quorum came calmly, an answer is wrong or the rounds
+    are used up. Raises as `Connection.ask`, and IntegrityError for what cannot be asked."""
+    space, size = region
+    blocks = size // CHAIN_BLOCK_BYTES
+    if blocks > MAX_CHAIN_BLOCKS:
+        raise IntegrityError("The agent mapped more memory than a chain can run over.")
+    calm = _CALM * rule.steps * calibration.step_seconds
+    timings: list[Timing] = []
+    while len(timings) < rule.rounds:
+        progress("asking", len(timings), rule.rounds)
+        if not connection.is_quiet():
+            raise IntegrityError("The agent sent something unasked; between questions it must be silent.")
+        asked = Chain(space, secrets.token_bytes(TAG_BYTES), rule.steps, WIDTH, blocks)
+        began = time.perf_counter()
+        try:
+            answer = connection.ask(asked, Link, PATIENCE * deadline + 1)
+        except LateError:
+            timings.append(Timing(time.perf_counter() - began, late=True, correct=None))
+            break  # the next answer could not be told from this one
+        seconds = time.perf_counter() - began
+        correct = hmac.compare_digest(answer.value, walk(asked, noise.gather))
+        timings.append(Timing(seconds, late=seconds > deadline, correct=correct))
+        if not correct or sum(timing.seconds <= calm for timing in timings) >= rule.quorum:
+            break
+    return tuple(timings)
+
+
+def judge_chain_rounds(
+    rule: ChainRule, calibration: Calibration, size: int, timings: tuple[Timing, ...], *, deadline: float
+) -> tuple[float, float, Verdict, str]:
+    """(share of steps that can have gone elsewhere, missing share, verdict, reason); no I/O.
+
+    The bound is about one of the chains that kept to its time, nobody knows which; while the slowest of them
+    ran a prover can have read ahead most.
+    """
+    verdict, reason = verdict_of(timings, rule.quorum)
+    right = [timing.seconds for timing in timings if timing.correct]
+    bound = chain_bound(rule, calibration, right, deadline) if verdict != "fail" else None
+    if bound is None:
+        return 1.0, 1.0, verdict, reason
+    slowest = max(one for one in right if one <= bound.within)
+    return bound.gone, bound.missing_bytes(calibration, size, slowest) / size, verdict, reason

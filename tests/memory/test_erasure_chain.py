@@ -1,0 +1,123 @@
+"""Erasures that chains ask for: honest agents, cheats from processes of their own, and the rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.memory.agents import CALIBRATION, MIB, agent, running
+from ullage.errors import IntegrityError, UsageError
+from ullage.memory import bounds
+from ullage.memory.chain import WIDTH
+from ullage.memory.chain_bound import TIMES, ChainRule, fixed_times
+from ullage.memory.erasure import Plan
+from ullage.memory.erasure_chain import chain_deadline, judge_chain_rounds
+from ullage.memory.keeper import EVERYTHING
+from ullage.memory.measure import store_rates
+from ullage.memory.timing import Timing
+from ullage.memory.verifier import run_erasure
+from ullage.redteam.memory.cheat import Setting
+from ullage.redteam.memory.registry import get_cheat
+
+SIZE = 16 * MIB
+PLAN = Plan("stream", SIZE, by="chain", rounds=6, steps=400)
+# Elsewhere is far, so that a claim is close to all that answers.
+FAR = CALIBRATION.model_copy(update={"alternative_seconds": 1.0})
+# A machine as they are: a disk of 1 GB/s and 68 us, memory of 17 GB/s and 17 us a step.
+USUAL = CALIBRATION.model_copy(
+    update={
+        "read_rate": 17e9, "store_rate": 1e9, "step_seconds": 17e-6, "alternative_seconds": 68e-6,
+    }
+)  # fmt: skip
+
+
+def test_an_honest_agent_passes() -> None:
+    with agent(SIZE // MIB) as address:
+        found, (claim,) = run_erasure(address, PLAN, FAR, SIZE, {})
+    assert (found.verdict, found.by) == ("pass", "chain")
+    assert claim.value is not None
+    assert 0 < claim.value < 1
+    assert claim.value == pytest.approx(1 - found.missing)
+    assert any("sooner than" in one for one in claim.assumptions)
+
+
+@pytest.mark.parametrize("name", ["drop", "concentrated-gap", "disk", "unreached", "shared-seed", "throttle"])
+def test_cheats_get_no_claim_above_the_truth(name: str, tmp_path: Path) -> None:
+    cheat = get_cheat(name)
+    setting = Setting(SIZE, 0.25, tmp_path)
+    machine = cheat.machine_bytes(setting) if cheat.machine_bytes else SIZE
+    rates = FAR
+    if name == "disk":  # its time depends on this machine's disk, so the calibration must
+        rate, alternative = store_rates(tmp_path, 3)
+        rates = CALIBRATION.model_copy(update={"store_rate": rate, "alternative_seconds": alternative})
+    arguments = (
+        "--listen", "127.0.0.1:0", "--size-mib", "16", "--share", "0.25", "--folder", str(tmp_path),
+    )  # fmt: skip
+    with running("redteam", "memory-agent", name, *arguments) as (address, _):
+        claim = run_erasure(address, PLAN, rates, machine, {})[1][0]
+    assert claim.value is not None
+    assert claim.value <= 1 - cheat.withholds(setting)
+
+
+def test_a_stream_that_was_not_read_to_its_end_is_turned_away(tmp_path: Path) -> None:
+    arguments = ("--listen", "127.0.0.1:0", "--size-mib", "16", "--folder", str(tmp_path))
+    with (
+        running("redteam", "memory-agent", "unread-tail", *arguments) as (address, _),
+        pytest.raises(IntegrityError, match="last bytes"),
+    ):
+        run_erasure(address, PLAN, CALIBRATION, None, {})
+
+
+def test_what_proves_more_is_taken() -> None:
+    assert Plan("stream").asks_by(USUAL) == "chain"
+    assert Plan("stream", by="pass").asks_by(USUAL) == "pass"
+    no_disk = USUAL.model_copy(update={"store_rate": 0.0})
+    assert Plan("stream").asks_by(no_disk) == "pass"  # which then leaves nothing at all
+    near = USUAL.model_copy(update={"alternative_seconds": 1e-6})
+    assert Plan("stream").asks_by(near) == "pass"
+    for other in (Plan("rate-gap"), Plan("stream", sample=9), Plan("stream", space=EVERYTHING)):
+        assert other.asks_by(USUAL) == "pass"
+
+
+def test_chains_are_not_for_noise_that_a_seed_gives() -> None:
+    with pytest.raises(UsageError, match="rebuilt sooner"):
+        Plan("rate-gap", by="chain")
+    with pytest.raises(UsageError, match="without a sample"):
+        Plan("stream", by="chain", sample=3)
+    with pytest.raises(UsageError, match="steps"):
+        Plan("stream", steps=0)
+
+
+RULE = ChainRule(2048, 5, 2, 1e-6)
+DEADLINE = chain_deadline(RULE, USUAL, 0.002)
+REGION = 16 << 30
+
+
+def judged(*timings: tuple[float, bool | None]) -> tuple[str, float]:
+    rounds = tuple(Timing(seconds, seconds > DEADLINE, correct) for seconds, correct in timings)
+    _, missing, verdict, _ = judge_chain_rounds(RULE, USUAL, REGION, rounds, deadline=DEADLINE)
+    return verdict, missing
+
+
+def test_the_verdict_follows_the_rule() -> None:
+    verdict, missing = judged((0.04, True), (0.041, True))
+    within = next(time for time in fixed_times(DEADLINE) if time >= 0.041)
+    gone = bounds.missing_steps(within, 2048, 68e-6)
+    met = bounds.missing_share(gone, 2048, 2049, 5, 2, error=0.5e-6 / TIMES)
+    least = bounds.missing_blocks(met, WIDTH) + 0.041e9 / REGION
+    assert verdict == "pass"
+    assert least < missing < 1.05 * least < 0.02
+    assert judged((0.04, True)) == ("cannot-tell", 1.0)
+    assert judged((0.04, True), (9.0, True)) == ("cannot-tell", 1.0)
+    assert judged((0.04, True), (0.04, False)) == ("fail", 1.0)
+    assert judged((0.04, True), (0.04, True), (60.0, None)) == judged((0.04, True), (0.04, True))
+    assert judged() == ("cannot-tell", 1.0)
+
+
+@given(st.lists(st.floats(0.002, 0.2), min_size=2, max_size=5), st.floats(0.0, 0.2))
+def test_slower_chains_never_prove_more(seconds: list[float], more: float) -> None:
+    here = judged(*[(one, True) for one in seconds])[1]
+    assert judged(*[(one + more, True) for one in seconds])[1] >= here - 1e-12
