@@ -396,8 +396,10 @@ def held(machine: int | None) -> dict[str, Claim]:
 def test_residency_on_the_agents_word_is_of_all_its_memory_and_not_covered_for_an_inspector() -> None:
     for claim in held(None).values():
         assert Trust.PROVER_KERNEL in claim.trusts
+        assert f"the machine has {2 << 30} bytes: its word" in claim.assumptions
         assert claim.read_as(Reading.INSPECTOR).value is None
     for claim in held(4 << 30).values():
+        assert f"the machine has {4 << 30} bytes: declared" in claim.assumptions
         assert claim.read_as(Reading.INSPECTOR).value == claim.value
 
 
