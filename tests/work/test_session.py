@@ -179,7 +179,7 @@ def test_nobody_listening_is_a_finding_and_an_empty_account() -> None:
 
 
 def test_products_too_long_to_be_checked_whole_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="K of at most 65472"):
+    with pytest.raises(UsageError, match="K <= 65472"):
         Session(Terms("127.0.0.1", 9, 1, Shape(32, 65_536, 32), Mode.FULL))
 
 

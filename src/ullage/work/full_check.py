@@ -28,8 +28,8 @@ class FullCheck:
         """Raises UsageError for a shape whose products cannot be checked whole."""
         if shape.inner > freivalds.MAX_INNER:
             raise UsageError(
-                f"Products of {shape} cannot be checked whole: that takes K of at most {freivalds.MAX_INNER}. "
-                "Leave out --full, or calibrate with another --shape."
+                f"Products of {shape} cannot be checked whole, which takes K <= {freivalds.MAX_INNER}: "
+                "leave out --full, or calibrate with another --shape."
             )
         self._shape = shape
         self._kernel = default_kernel(shape.inner)
