@@ -15,7 +15,7 @@ from ullage.redteam.memory.cheat import ALL_MODES, Setting
 from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SIZE = 16 * MIB
-PLAN = HoldPlan(steps=400, rounds=2, quorum=1, budget=SIZE)
+PLAN = HoldPlan(steps=100, rounds=2, quorum=1, budget=SIZE)
 # A claim close to all that answers in time: then what is above the truth shows.
 RATES = CALIBRATION.model_copy(update={"alternative_seconds": 1.0})
 

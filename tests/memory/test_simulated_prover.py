@@ -118,8 +118,8 @@ def test_a_prover_just_below_the_claim_is_in_time_as_seldom_as_claimed(
 
 
 def test_what_steps_ask_for_has_to_be_charged_where_a_region_is_small() -> None:
-    """131,072 draws over as many blocks: a prover that keeps what it had to fetch misses 1.3 times
-    what the draws alone would allow it, and is in time."""
+    """131,072 draws over as many blocks: a prover that keeps what it had to fetch misses half as much again
+    as the draws alone would allow it, and is in time."""
     plan, blocks = HoldPlan(steps=2048), 1 << 17
     gone = 0.3
     met = bounds.missing_share(gone, plan.steps, plan.steps + 1, plan.rounds, plan.quorum, error=1e-6 / 128)

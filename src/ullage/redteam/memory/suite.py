@@ -25,7 +25,7 @@ from ullage.redteam.memory.cheat import ALL_MODES, CHAIN, HOLD, MemoryCheat, Set
 from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SHARE = 0.25
-_CHAIN_STEPS = 512
+_CHAIN_STEPS = 128  # few, since what they read is a part of a small region
 _HOLD_ROUNDS = 8
 _BUSY_TRIES = 120
 
