@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ from ullage.memory.messages import (
     Bye,
     Bytes,
     Chain,
+    Commit,
+    Committed,
     Declare,
     Done,
     Dump,
@@ -223,6 +226,9 @@ class Agent:
             case Chain():
                 sources = [BufferSource(memoryview(data)) for data in self.cache]
                 return Link(expected_link(self.segments, sources, message))
+            case Commit():
+                digests = [hashlib.sha256(data).digest() for data in self.cache]
+                return Committed(hashlib.sha256(b"".join(digests)).digest())
             case Sequences():
                 return Tokens(self.shape, self.rows)
             case Dump():
@@ -270,7 +276,7 @@ def challenged(agent: Agent) -> Visit | None:
     declared = DeclaredState(folder, identify(folder), page_recompute)
     with Connection.open(*agent.address) as connection:
         welcome = greet(connection)
-        challenger = Challenger(connection, welcome, PLAN, CALIBRATION, declared)
+        challenger = Challenger(connection, welcome.machine_bytes, PLAN, CALIBRATION, declared)
         assert challenger.deadline == pytest.approx(
             PLAN.slack * PLAN.steps * CALIBRATION.step_seconds + PLAN.allowance
         )
@@ -349,6 +355,24 @@ def test_more_than_the_machine_has_is_not_mapped() -> None:
         erased(agent, Plan("rate-gap", 0, kappa=1))
 
 
+def test_more_than_the_machine_was_declared_to_have_is_not_mapped() -> None:
+    """The agent's word is as large as it likes; noise is not made for it."""
+    agent = Agent((), PAGE_SHAPE, ())
+    agent.mapped = 2 * MIB
+    with Connection.open(*agent.address) as connection:
+        welcome = greet(connection)
+        with pytest.raises(IntegrityError, match="2 MiB, and the machine has 1 MiB"):
+            erase(connection, welcome, Plan("rate-gap", 0, kappa=1), CALIBRATION, machine=MIB)
+    assert agent.fill is None
+
+
+def test_a_device_maps_no_more_than_it_said() -> None:
+    agent = Agent((), PAGE_SHAPE, ())
+    with pytest.raises(IntegrityError, match="more memory than it said"):
+        erased(agent, Plan("rate-gap", 0, space=1, kappa=1))
+    assert agent.fill is None
+
+
 def held(machine: int | None) -> dict[str, Claim]:
     """Claims of a session over 512 MiB of noise and as much key-value memory on a machine of two spaces."""
     spaces = (("main memory", 1 << 30), ("device", 1 << 30))
@@ -372,6 +396,19 @@ def held(machine: int | None) -> dict[str, Claim]:
 def test_residency_on_the_agents_word_is_of_all_its_memory_and_not_covered_for_an_inspector() -> None:
     for claim in held(None).values():
         assert Trust.PROVER_KERNEL in claim.trusts
+        assert f"the machine has {2 << 30} bytes: its word" in claim.assumptions
         assert claim.read_as(Reading.INSPECTOR).value is None
     for claim in held(4 << 30).values():
+        assert f"the machine has {4 << 30} bytes: declared" in claim.assumptions
         assert claim.read_as(Reading.INSPECTOR).value == claim.value
+
+
+def test_more_key_value_memory_than_is_computed_again_is_refused_by_name() -> None:
+    agent = Agent(pages(), PAGE_SHAPE, [ROW])
+    folder = builtin_path()
+    declared = DeclaredState(folder, identify(folder), page_recompute)
+    with Connection.open(*agent.address) as connection:
+        plan = replace(PLAN, cache_limit=4 * 4096 - 1)
+        with pytest.raises(IntegrityError, match=r"of key-value memory, and at most .* --cache-mib"):
+            hold(connection, greet(connection), plan, CALIBRATION, declared)
+        connection.send(Bye())

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.memory.agents import CALIBRATION, agent, running
+from tests.memory.agents import CALIBRATION, running
 from tests.model.tiny_model import write_tiny_model
 from ullage.audit.envelope import seal_payload
 from ullage.errors import ExitCode
@@ -92,16 +92,11 @@ def test_a_verifier_killed_while_the_agent_fills_can_come_again(trusted: tuple[s
         busy(process)
         asking.send_signal(signal.SIGKILL)
         asking.communicate()
-        # The fill goes on: nobody can take it back. Until its end the agent says that it is busy.
-        code, _, errors = finished(verifier("erase", address, *trusted, "--size-mib", "16"))
-        if code not in (ExitCode.PASS, ExitCode.CANNOT_TELL):
-            assert "another verifier is connected" in errors
-        assert process.poll() is None
-        process.kill()
-    with agent(16) as address:
+        # The fill ends between two pieces, long before the next verifier has loaded its libraries.
         code, out, _ = finished(verifier("erase", address, *trusted, "--size-mib", "16", "--json"))
         assert code == ExitCode.PASS
         assert json.loads(out)["verdict"] == "pass"
+        assert process.poll() is None
 
 
 def test_a_verifier_killed_in_mid_cycle_and_started_again(trusted: tuple[str, ...], tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from ullage.memory.messages import (
     Bytes,
     Chain,
     Code,
+    Commit,
+    Committed,
     Declare,
     Done,
     Dump,
@@ -49,6 +51,8 @@ from ullage.memory.segments import CacheShape, Segment, SegmentKind
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 SAMPLES: dict[str, Message] = {
     "hello": Hello(),
+    "commit": Commit(),
+    "committed": Committed(bytes(range(32))),
     "map": Map(0, 1 << 34),
     "stream": Stream(1, 1 << 18, 1 << 20, 2, bytes(range(16))),
     "lane": Lane(4, bytes(range(16)), 1),

@@ -160,7 +160,7 @@ def test_key_value_memory_beyond_every_machine_ends_the_session_with_a_sentence(
         lambda connection: connection.send(Segments((huge,))),
         lambda connection: connection.send(Segments((huge,))),
     )
-    plan = HoldPlan(steps=10, rounds=1, quorum=1, budget=8 * MIB)
+    plan = HoldPlan(steps=10, rounds=1, quorum=1, budget=8 * MIB, cache_limit=1 << 62)
     with pytest.raises(IntegrityError, match="than a chain can run over"):
         run_hold(address, plan, CALIBRATION, Declared(builtin_path(), None), inputs={}, dump=False)
 

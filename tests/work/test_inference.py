@@ -1,6 +1,7 @@
 """Inference credit: prefixes once, duplicates nothing, the largest batch that the log allows."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from ullage.work.inference import (
     is_the_references,
     largest_batches,
     outside,
+    served_records,
     within,
 )
 
@@ -112,6 +114,26 @@ def test_text_that_no_model_computed_is_not_the_references() -> None:
     assert is_the_references(2, 40)
     assert not is_the_references(30, 40)
     assert not is_the_references(None, 40)
+
+
+def test_a_record_that_the_audit_refuted_earns_nothing_also_where_it_looked_at_a_sample() -> None:
+    records = [logged(number) for number in range(4)]
+    found = {
+        one.counter: one.verified for one in served_records(records, {0: True, 1: False}, everything=False)
+    }
+    assert found == {0: True, 1: False, 2: True, 3: True}  # the sample's verdict is about the others as well
+    found = {
+        one.counter: one.verified for one in served_records(records, {0: True, 1: False}, everything=True)
+    }
+    assert found == {0: True, 1: False, 2: False, 3: False}
+    for none in ({}, {1: False}):
+        assert not any(one.verified for one in served_records(records, none, everything=False))
+
+
+def logged(number: int) -> SimpleNamespace:
+    """A record of the log, as far as credit needs it."""
+    opened = SimpleNamespace(counter=number, time_received=0, prompt_ids=(1,))
+    return SimpleNamespace(open=opened, close=SimpleNamespace(time_closed=1, output_ids=(2,)))
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=5), st.lists(st.integers(0, 2), max_size=5))))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 from ullage.work.commitment import commit
 from ullage.work.kernels import int8
@@ -61,8 +61,20 @@ def test_draws_cover_all_rows_of_all_units_evenly() -> None:
 def test_the_bound_on_the_share_left_out() -> None:
     assert largest_bad_share(0, 0, 0.99) == 1.0
     assert largest_bad_share(10, 10, 0.99) == 1.0
-    assert math.isclose(survival(largest_bad_share(360, 0, 0.99), 360), 0.01, rel_tol=1e-9)
-    assert 0.2 < largest_bad_share(100, 20, 0.99) < 0.35
+    assert math.isclose(survival(largest_bad_share(360, 0, 0.99), 360), 0.009, rel_tol=1e-9)
+    assert 0.3 < largest_bad_share(100, 20, 0.99) < 0.5
     for openings, bad in ((100, 1), (100, 20), (720, 3), (20, 19)):
-        # Clopper and Pearson: at the bound, so few failures or fewer are seen with probability 1 %.
-        assert math.isclose(binom.cdf(bad, openings, largest_bad_share(openings, bad, 0.99)), 0.01)
+        # At the bound, so few failures or fewer are seen with less than that number's part of 1 %.
+        part = 0.001 / (bad * (bad + 1))
+        assert 0 < binom.cdf(bad, openings, largest_bad_share(openings, bad, 0.99)) <= part
+
+
+def test_a_prover_that_watches_what_failed_gains_nothing_by_it() -> None:
+    """It leaves out a share of the rows, and stops as soon as so few failed that the bound is too low."""
+    random, rows, share = np.random.default_rng(5), 4000, 0.01
+    bounds = np.array([largest_bad_share(rows, failed, 0.99) for failed in range(100)])
+    fixed = np.array([beta.ppf(0.99, failed + 1, rows - failed) for failed in range(100)])
+    failures = (random.random((2000, rows)) < share).cumsum(axis=1).clip(max=99)
+    left_out = share * np.arange(1, rows + 1) / rows  # the mean, if it is honest from then on
+    assert (left_out > bounds[failures]).any(axis=1).mean() <= 0.01
+    assert (left_out > fixed[failures]).any(axis=1).mean() > 0.03

@@ -1,17 +1,24 @@
 """The real verifier against provers as processes: honest ones, and ones that break the protocol."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.work.helpers import SMALL, account, agent
-from ullage.errors import FaultError
+from ullage.errors import ExitCode, FaultError, UsageError
 from ullage.work import verifier
+from ullage.work.agent import serve_connection
 from ullage.work.protocol import Hello, Job, Mode, Open, encode
+from ullage.work.prover import Prover
+from ullage.work.shape import Shape
 from ullage.work.stream import Stream
+from ullage.work.verifier import Session, Terms
 from ullage.work.window import Outcome, Window
 
 slow = pytest.mark.slow  # an agent for every test; those that are not guard what everything rests on
@@ -169,6 +176,39 @@ def test_nobody_listening_is_a_finding_and_an_empty_account() -> None:
     assert "slot 0 was lost" in "\n".join(window.findings)
     assert window.outcome is not Outcome.FAIL  # nothing was forged; the alarm and the fraction say the rest
     assert window.accounted() == 0.0
+
+
+def test_products_too_long_to_be_checked_whole_are_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="K <= 65472"):
+        Session(Terms("127.0.0.1", 9, 1, Shape(32, 65_536, 32), Mode.FULL))
+
+
+@slow
+def test_an_agent_ends_with_whichever_of_its_workers_ends_first() -> None:
+    command = [sys.executable, "-m", "ullage", "work", "agent", "--listen", "127.0.0.1:0", "--slots", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)  # not the first one
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.FAULT
+    assert "A worker of the agent ended" in errors
+
+
+def test_who_connects_and_says_nothing_does_not_keep_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ullage.work.agent._HELLO_SECONDS", 0.1)
+    one, other = tcp_pair()
+    with one, other:
+        began = time.monotonic()
+        serve_connection(Stream(one, 2048), Prover())
+        assert 0.1 <= time.monotonic() - began < 10
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        other = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], other
 
 
 @slow

@@ -170,7 +170,11 @@ def cycle(
 
     with meter(quiet=quiet) as progress:
         cycles = repeat(
-            lambda: run_cycle(agent, plan, rates, settings, progress), period, count, show, progress
+            lambda: run_cycle(agent, plan, rates, settings, progress, machine=machine),
+            period,
+            count,
+            show,
+            progress,
         )
     worst = max(cycles, key=lambda done: done.phases.total)
     claims = cycle_claims(worst, period, machine, inputs)
@@ -202,6 +206,9 @@ def hold(
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Chains at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be in time.")] = 3,
     pause: Annotated[float, typer.Option(min=0, help="Mean seconds between chains.")] = 0,
+    cache_mib: Annotated[
+        int, typer.Option(min=1, help="Most key-value memory that is read out and computed again.")
+    ] = 4096,
     dump: Annotated[bool, typer.Option("--dump", help="Compare all declared memory with the model.")] = False,
     at_least: AtLeast = 0.0,
     as_json: AsJson = False,
@@ -222,7 +229,7 @@ def hold(
     machine = None if machine_mib is None else machine_mib << 20
     folder = model or builtin_path()
     declared = Declared(folder, machine, _recompute(folder, dtype))
-    plan = HoldPlan(steps, rounds, quorum, pause=pause, budget=budget_mib << 20)
+    plan = HoldPlan(steps, rounds, quorum, pause=pause, budget=budget_mib << 20, cache_limit=cache_mib << 20)
     with meter(quiet=quiet) as progress:
         held = run_hold(agent, plan, rates, declared, inputs=inputs, dump=dump, progress=progress)
     typer.echo(json.dumps(holding_record(held)) if as_json else "\n".join(holding_lines(held)))

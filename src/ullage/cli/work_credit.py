@@ -101,9 +101,8 @@ def _earned(sources: _Sources, calibration: Calibration) -> list[Credit]:
     root = next((s.digest["sha256"] for s in statement.subject if s.name == "log"), None)
     if root != reader.checkpoint.root.hex():
         raise UsageError("The bundle is about another log, or about an earlier state of this one.")
-    verified = (
-        _verified_records(sources.bundle / RECORDS) if statement.predicate.verdict.value == "pass" else set()
-    )
+    passed = statement.predicate.verdict.value == "pass"
+    examined = _examined_records(sources.bundle / RECORDS) if passed else {}
     everything = statement.predicate.sample.scheme == "all"
     readable, sealed = [], 0
     for record in reader.all_records():
@@ -111,7 +110,7 @@ def _earned(sources: _Sources, calibration: Calibration) -> list[Credit]:
             readable.append(record)
         else:
             sealed += 1
-    served = served_records(readable, verified, everything=everything)
+    served = served_records(readable, examined, everything=everything)
     _check_clock(max((one.end for one in served), default=0))
     costs = calibration.inference.costs()
     if sealed:  # their times are sealed too: only the order of the log says what ran beside what
@@ -144,15 +143,14 @@ def _check_clock(last: int) -> None:
         )
 
 
-def _verified_records(path: Path) -> set[int]:
-    """Counters of the records that an audit recomputed and found to be the reference's own."""
+def _examined_records(path: Path) -> dict[int, bool]:
+    """Counters of the records that an audit looked at, and whether it found the reference's own answer."""
     import pyarrow.parquet as pq
 
     from ullage.work.inference import is_the_references
 
     table = pq.read_table(path, columns=["counter", "mismatches", "output_tokens"])
     return {
-        row["counter"]
+        row["counter"]: is_the_references(row["mismatches"], row["output_tokens"])
         for row in table.to_pylist()
-        if is_the_references(row["mismatches"], row["output_tokens"])
     }

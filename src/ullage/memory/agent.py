@@ -13,7 +13,7 @@ from typing import Protocol
 from ullage.errors import FaultError, MalformedError, UllageError
 from ullage.memory.fields import Message
 from ullage.memory.inventory import Inventory
-from ullage.memory.keeper import Keeper, Part, RefusedError
+from ullage.memory.keeper import FIRST_SEGMENT, Keeper, Part, RefusedError
 from ullage.memory.lanes import Landing
 from ullage.memory.messages import (
     VERSION,
@@ -22,6 +22,8 @@ from ullage.memory.messages import (
     Bytes,
     Chain,
     Code,
+    Commit,
+    Committed,
     Declare,
     Done,
     Dump,
@@ -106,6 +108,7 @@ class Agent:
         self._strangers = threading.BoundedSemaphore(_MAX_STRANGERS)
         self._landing = Landing()
         self._stopped = False
+        self._cached: list[int] = []
 
     def serve(self, listener: socket.socket) -> None:
         """Accept verifiers until the listener is closed. A second one at a time is told so."""
@@ -149,6 +152,7 @@ class Agent:
         try:
             seen = self._look()
             spaces = (("main memory", self._keeper.limits[0]), *seen.devices)
+            self._keeper.is_wanted = connection.has_peer
             connection.send(Welcome(VERSION, seen.machine, seen.source, spaces, seen.unreached))
             while self.handle(connection.receive(IDLE_SECONDS), connection):
                 pass
@@ -194,7 +198,7 @@ class Agent:
             case Stop() | File() | Start():
                 self._operate(message, connection)
                 connection.send(Done(0))
-            case Declare() | Dump() | Freeze() | Thaw() | Sequences():
+            case Declare() | Dump() | Freeze() | Thaw() | Sequences() | Commit():
                 connection.send(self._describe(message))
             case _:
                 raise MalformedError(f"A verifier does not send {type(message).__name__}.")
@@ -231,6 +235,8 @@ class Agent:
                 if self._host:
                     self._host.freeze(seconds)
                 return Segments(self._declared())
+            case Commit():
+                return Committed(self._keeper.digest(self._cached))
             case Sequences():
                 shape, sequences = self._host.sequences() if self._host else (NO_CACHE, ())
                 return Tokens(shape, sequences)
@@ -251,6 +257,11 @@ class Agent:
         ballast = Segment(SegmentKind.BALLAST, "ballast", self._keeper.mapped(0))
         mapped = ((ballast, self._keeper.region(0)),) if ballast.size else ()
         self._keeper.adopt(tuple(region for _, region in (*pairs, *mapped)))
+        self._cached = [
+            FIRST_SEGMENT + index
+            for index, (segment, _) in enumerate(pairs)
+            if segment.kind is SegmentKind.KV_CACHE
+        ]
         others = self._host.others() if self._host else ()
         return (*(segment for segment, _ in (*pairs, *mapped)), *others)
 

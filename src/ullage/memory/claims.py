@@ -104,6 +104,7 @@ def holding_claims(
             "neither weights nor keys and values pack better than order-0 codes of their byte planes",
             _between(found),
             "no block of key-value memory behind the first layer is rebuilt as fast as it is fetched",
+            _size(found.welcome, machine_bytes),
         ),
         trusts=trusts,
         window=window,
@@ -160,8 +161,12 @@ def _assumptions(found: Erasure, machine_bytes: int | None) -> list[str]:
         else "other stores of the machine (disk) deliver at most what the calibration says"
     )
     lines.append("no store outside that total (disk, network card) carries state through the wipe")
-    if machine_bytes is None:
-        lines.append(f"the machine has {_stated(found.welcome)} bytes: {found.welcome.source}")
-    else:
-        lines.append(f"the machine has {machine_bytes} bytes: declared")
+    lines.append(_size(found.welcome, machine_bytes))
     return lines
+
+
+def _size(welcome: Welcome, machine_bytes: int | None) -> str:
+    """Whose word the machine's size is."""
+    if machine_bytes is None:
+        return f"the machine has {_stated(welcome)} bytes: {welcome.source}"
+    return f"the machine has {machine_bytes} bytes: declared"

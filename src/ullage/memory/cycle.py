@@ -74,8 +74,10 @@ def run_cycle(
     calibration: Calibration,
     settings: CycleSettings,
     progress: Progress = lambda stage, done, total: None,
+    *,
+    machine: int | None = None,
 ) -> Cycle:
-    """One whole cycle. The server is started again also when the erasure failed.
+    """One whole cycle, `machine` as in `erase`. The server is started again also when the erasure failed.
 
     Raises as `erase`; a cycle that breaks off leaves the server stopped, and it says so to its clients.
     """
@@ -91,7 +93,7 @@ def run_cycle(
         progress("stopping the server", 0, 0)
         connection.ask(Stop(settings.drain_seconds), Done, settings.drain_seconds + 30)
         mark()
-        found = erase(connection, welcome, plan, calibration, progress=progress)
+        found = erase(connection, welcome, plan, calibration, machine=machine, progress=progress)
         mark()
         kept = max(0, found.region_bytes - settings.serve_bytes) // BLOCK_BYTES * BLOCK_BYTES
         progress("giving memory back", 0, 0)

@@ -147,16 +147,18 @@ def erase(
     plan: Plan,
     calibration: Calibration,
     *,
+    machine: int | None = None,
     close_wire: Callable[[], None] = lambda: None,
     threads: int | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Erasure:
-    """Run one erasure on a greeted connection. `close_wire` is called before the seed leaves.
+    """Run one erasure on a greeted connection. `machine` is the machine's memory in bytes as declared or
+    inspected, None for the agent's word; `close_wire` is called before the seed leaves.
 
     Raises AgentRefusedError, LateError, MalformedError or FaultError when the agent breaks the protocol; a
     wrong or late answer is a verdict, not an exception.
     """
-    mapped = _map(connection, welcome, plan, progress)
+    mapped = _map(connection, welcome, plan, machine, progress)
     size, blocks = mapped.size, mapped.size // BLOCK_BYTES
     job = _Job(plan.space, size, calibration, threads, progress)
     if plan.asks_by(calibration) == "chain":
@@ -197,7 +199,9 @@ class _Region:
     seconds: float
 
 
-def _map(connection: Connection, welcome: Welcome, plan: Plan, progress: Progress) -> _Region:
+def _map(
+    connection: Connection, welcome: Welcome, plan: Plan, machine: int | None, progress: Progress
+) -> _Region:
     progress("taking the memory", 0, 0)
     began = time.monotonic()
     mapped = connection.ask(Map(plan.space, plan.size), Mapped, _MAP_SECONDS)
@@ -207,9 +211,7 @@ def _map(connection: Connection, welcome: Welcome, plan: Plan, progress: Progres
         raise IntegrityError(
             f"The agent mapped {mapped.size} bytes of the {plan.size} that it was asked for."
         )
-    most = {0: welcome.machine_bytes, EVERYTHING: welcome.machine_bytes + welcome.device_bytes}
-    if mapped.size > most.get(plan.space, mapped.size):
-        raise IntegrityError("The agent mapped more memory than it said that there is.")
+    _check_region(mapped.size, plan.space, welcome, machine)
     if size // BLOCK_BYTES > MAX_REGION_BLOCKS:
         raise IntegrityError("The agent mapped more memory than a question can be about.")
     return _Region(size, mapped.locked, seconds)
@@ -232,6 +234,20 @@ def _by_chain(connection: Connection, welcome: Welcome, plan: Plan, job: _Job, m
         plan, "chain", 0, welcome, job.size, mapped.locked, mapped.seconds, fill_seconds, fill_seconds,
         deadline, gone, missing, verdict, reason, timings,
     )  # fmt: skip
+
+
+def _check_region(size: int, space: int, welcome: Welcome, machine: int | None) -> None:
+    """Raise IntegrityError for a region beyond the machine: the noise for it would be made all the same, and
+    time to fill it granted."""
+    stated = {0: welcome.machine_bytes, EVERYTHING: welcome.machine_bytes + welcome.device_bytes}
+    stated |= {number: room for number, (_, room) in enumerate(welcome.spaces) if number}
+    if size > stated.get(space, 0):
+        raise IntegrityError("The agent mapped more memory than it said that there is.")
+    if machine is not None and size > machine:
+        raise IntegrityError(
+            f"The agent mapped {size >> 20} MiB, and the machine has {machine >> 20} MiB as declared or "
+            "inspected: one of the two is wrong. Correct --machine-mib, or ask for less with --size-mib."
+        )
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from ullage.errors import FaultError, UllageError
 from ullage.memory.chain import walk
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, Gather
 from ullage.memory.messages import Chain, Code
-from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
+from ullage.memory.noise import BLOCK_BYTES, CELL_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
 from ullage.memory.together import TogetherRegion
 
 _PIECE_BYTES = 4 << 20
+# A fill's pieces take about as long whatever kappa is, so that one that nobody waits for ends soon.
+_LEAST_PIECE_BYTES, _QUICK_KAPPA = 64 << 10, 64
 # GMAC looks up the bytes in pieces that a call's overhead vanishes beside.
 _TAG_BYTES = 1 << 20
 
@@ -48,7 +51,8 @@ def pieces(size: int, piece: int = _PIECE_BYTES) -> Iterator[tuple[int, int]]:
 class Keeper:
     """The regions of an agent, by space: 0 is main memory, 1 … are devices.
 
-    `limits` is the most that each space may map. `threads` share the work on host cores.
+    `limits` is the most that each space may map. `threads` share the work on host cores. `is_wanted` is asked
+    between pieces of long work, which ends with FaultError when nobody waits for it any more.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Keeper:
         self._whole: Region | None = None
         self._together: Region | None = None
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="memory")
+        self.is_wanted: Callable[[], bool] = lambda: True
 
     def map(self, space: int, size: int) -> Region:
         """Map `size` bytes (0: all). A region that is there is used again, so that warm pages stay warm."""
@@ -139,11 +144,13 @@ class Keeper:
 
     def fill(self, space: int, size: int, seed: bytes, kappa: int) -> None:
         """Write the cells of the seed over the first `size` bytes."""
-        region = self.region(space, size)
+        region, is_wanted = self.region(space, size), self.is_wanted
+        piece = max(_LEAST_PIECE_BYTES, _PIECE_BYTES * _QUICK_KAPPA // max(_QUICK_KAPPA, kappa))
 
         def work(worker: int) -> None:
             noise = CellNoise(seed, kappa)
-            for offset, count in list(pieces(size))[worker :: self.threads]:
+            for offset, count in list(pieces(size, piece // CELL_BYTES * CELL_BYTES))[worker :: self.threads]:
+                _go_on(is_wanted)
                 buffer = region.borrow(offset, count)
                 noise.write(offset, buffer)
                 region.commit(offset, buffer)
@@ -190,11 +197,23 @@ class Keeper:
         return self._spread(lambda number: self._tag(space, question, number), range(question.segments))
 
     def _tag(self, space: int, question: Question, number: int) -> bytes:
+        _go_on(self.is_wanted)
         tag, read = SegmentTag(question.key, question.round_number, number), self.reader(space)
         for offset, size in question.runs(number):
             for start, count in pieces(size, _TAG_BYTES):
                 tag.update(read(offset + start, count))
         return tag.tag()
+
+    def digest(self, spaces: Sequence[int]) -> bytes:
+        """SHA-256 over the SHA-256 of each of these spaces."""
+
+        def one(space: int) -> bytes:
+            found, read = hashlib.sha256(), self.reader(space)
+            for offset, count in pieces(self.region(space).size):
+                found.update(read(offset, count))
+            return found.digest()
+
+        return hashlib.sha256(b"".join(self._spread(one, spaces))).digest()
 
     def chain(self, asked: Chain) -> bytes:
         """Walk the latency-bound chain."""
@@ -202,4 +221,12 @@ class Keeper:
         return walk(asked, self.gatherer(asked.space))
 
     def _spread(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
-        return list(self._pool.map(work, items))
+        """In order, when all have ended: what went wrong in one leaves none behind that still writes."""
+        begun = [self._pool.submit(work, item) for item in items]
+        wait(begun)
+        return [one.result() for one in begun]
+
+
+def _go_on(is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise FaultError("The verifier went away in the middle of its work; the rest was left.")

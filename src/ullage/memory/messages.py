@@ -15,20 +15,15 @@ from ullage.memory.fields import Behind, Choice, Flag, Message, Number, Numbers,
 from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, TAG_BYTES, Question
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
-VERSION = 5
+VERSION = 6
 MAGIC = b"ullage-memory"
-MAX_FRAME_BYTES = 8 << 20
-MAX_DUMP_BYTES = 4 << 20
-KEY_BYTES = 32
-DIGEST_BYTES = 32
-MAX_FREEZE_SECONDS = 60
-MAX_LANES = 16
-TOKEN_BYTES = 16
+MAX_FRAME_BYTES, MAX_DUMP_BYTES = 8 << 20, 4 << 20
+KEY_BYTES, DIGEST_BYTES, TOKEN_BYTES = 32, 32, 16
+MAX_FREEZE_SECONDS, MAX_LANES = 60, 16
 MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = 1 << 40, (1 << 32) - 1
 MAX_CHAIN_STEPS, MAX_CHAIN_WIDTH = 1 << 20, 256
 _MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
-_MAX_SEGMENTS = 100_000
-_MAX_TOKENS = 1 << 20
+_MAX_SEGMENTS, _MAX_TOKENS = 100_000, 1 << 20
 
 _SPACE, _U8, _U16, _U32, _U64 = Number(1), Number(1), Number(2), Number(4), Number(8)
 _VERSION = Behind(MAGIC, _U16, "The peer does not speak the memory protocol.")
@@ -253,6 +248,13 @@ class Lane(Message):
 
 
 @dataclass(frozen=True)
+class Commit(Message):
+    """Say what the key-value memory of a frozen server is, before anybody knows what will be asked of it."""
+
+    kind = 18
+
+
+@dataclass(frozen=True)
 class Welcome(Message):
     """What the agent says about its machine: the prover's word, before the wire closes."""
 
@@ -364,11 +366,20 @@ class Tokens(Message):
     sequences: tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True)
+class Committed(Message):
+    """SHA-256 over the SHA-256 of each segment of key-value memory."""
+
+    kind = 139
+    layout = (Raw(DIGEST_BYTES),)
+    digest: bytes
+
+
 _REQUESTS = (
     Hello, Map, Stream, Fill, Ask, Chain, Stop, File, Start, Declare, Release, Bye, Dump, Freeze, Thaw,
-    Sequences, Lane,
+    Sequences, Lane, Commit,
 )  # fmt: skip
-_ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error, Received, Tokens)
+_ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error, Received, Tokens, Committed)
 _BY_KIND: dict[int, type[Message]] = {message.kind: message for message in (*_REQUESTS, *_ANSWERS)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import secrets
 import time
@@ -21,6 +22,8 @@ from ullage.memory.messages import (
     MAX_CHAIN_BLOCKS,
     MAX_CHAIN_STEPS,
     Chain,
+    Commit,
+    Committed,
     Declare,
     Done,
     Freeze,
@@ -47,7 +50,8 @@ class HoldPlan:
     over the calibrated time of a step, which limits patience and not the claim; a quorum that is within
     `calm` times that time ends the session, since more could hardly show more; `pause` seconds between
     chains on average. `budget` bytes are what weights, key-value memory and ballast fill together: ballast
-    follows what the others leave of it."""
+    follows what the others leave of it. More key-value memory than `cache_limit` bytes is refused: all of it
+    is read out over the wire while the server stands still, kept here, and computed again."""
 
     steps: int = 2048
     rounds: int = 20
@@ -58,6 +62,7 @@ class HoldPlan:
     error: float = 1e-6
     allowance: float = 0.002
     budget: int = 0
+    cache_limit: int = 4 << 30
 
     def __post_init__(self) -> None:
         quorum_is_right = 1 <= self.quorum <= self.rounds <= 1000
@@ -125,18 +130,19 @@ def expected_link(segments: Sequence[Segment], sources: Sequence[Source], asked:
 
 
 class Challenger:
-    """Challenges a greeted agent, and keeps its ballast at what the rest of the map leaves free."""
+    """Challenges a greeted agent, and keeps its ballast at what the rest of the map leaves free. A map of
+    more than the `machine` has is refused."""
 
     def __init__(
         self,
         connection: Connection,
-        welcome: Welcome,
+        machine: int,
         plan: HoldPlan,
         calibration: Calibration,
         declared: DeclaredState,
     ) -> None:
         self._connection = connection
-        self._welcome = welcome
+        self._machine = machine
         self._plan = plan
         self._calibration = calibration
         self._declared = declared
@@ -168,10 +174,11 @@ class Challenger:
         segments = readable(declared)
         challenged = self._sizes(segments)
         contents = self._declared.contents(segments)
-        nonce = secrets.token_bytes(TAG_BYTES)
         blocks = sum(challenged.values()) // CHAIN_BLOCK_BYTES
         if blocks > MAX_CHAIN_BLOCKS:
             raise IntegrityError("The agent declares more memory than a chain can run over.")
+        committed = self._ask_commitment(segments)  # its time is the prover's to read ahead in
+        nonce = secrets.token_bytes(TAG_BYTES)
         asked = Chain(WHOLE_MAP, nonce, self._plan.steps, WIDTH, blocks)
         began = time.perf_counter()
         answer = self._connection.ask(asked, Link, _PATIENCE * self.deadline + 1)
@@ -188,7 +195,7 @@ class Challenger:
         if cache:
             counted[SegmentKind.KV_CACHE] = cache.counted
         correct = answer.value == expected_link(segments, sources, asked)
-        correct = correct and (cache is None or cache.is_declared)
+        correct = correct and (cache is None or cache.is_declared) and committed == _commitment(cached)
         late = seconds > self.deadline
         visit = Visit(seconds, late, correct, began - announced, frozen, challenged, counted, cache)
         return visit, declared
@@ -197,11 +204,25 @@ class Challenger:
         sizes: dict[SegmentKind, int] = {}
         for segment in segments:
             sizes[segment.kind] = sizes.get(segment.kind, 0) + whole_blocks(segment.size)
-        if not sum(sizes.values()) or sum(sizes.values()) > self._welcome.machine_bytes:
+        cached = sizes.get(SegmentKind.KV_CACHE, 0)
+        if cached > self._plan.cache_limit:
+            raise IntegrityError(
+                f"The agent declares {cached >> 20} MiB of key-value memory, and at most "
+                f"{self._plan.cache_limit >> 20} MiB are read out and computed again here; give more with "
+                "--cache-mib, or the server fewer or shorter sequences."
+            )
+        if not sum(sizes.values()) or sum(sizes.values()) > self._machine:
             raise IntegrityError(
                 "The agent declares nothing that can be challenged, or more than its machine has."
             )
         return sizes
+
+    def _ask_commitment(self, segments: Sequence[Segment]) -> bytes | None:
+        """What key-value memory is, said before the chain's key. Rounding leaves a prover some bits of it,
+        empty places leave all: who chose them afterwards could lead the chain past what is missing."""
+        if not any(segment.kind is SegmentKind.KV_CACHE for segment in segments):
+            return None
+        return self._connection.ask(Commit(), Committed, _FREEZE_SECONDS).digest
 
     def _read_cache(self, segments: Sequence[Segment]) -> tuple[Tokens | None, dict[int, memoryview]]:
         """What the key-value memory holds, by number of segment, while it stands still."""
@@ -223,14 +244,27 @@ class Challenger:
         return check_cache(tokens.shape, list(cached.values()), tokens.sequences, recompute)
 
 
+def _commitment(cached: dict[int, memoryview]) -> bytes | None:
+    """As an agent commits to what was read out; None for none."""
+    if not cached:
+        return None
+    digests = [hashlib.sha256(data).digest() for data in cached.values()]
+    return hashlib.sha256(b"".join(digests)).digest()
+
+
 def hold(
     connection: Connection, welcome: Welcome, plan: HoldPlan, calibration: Calibration,
-    declared: DeclaredState, *, progress: Progress = lambda stage, done, total: None,
+    declared: DeclaredState, *, machine: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Holding:  # fmt: skip
     """Fill the ballast, then challenge a greeted agent until a quorum is in calm time, an answer is wrong, or
     the rounds are used up. When to stop may follow from what was seen: the bound is for all rounds and all
-    `fixed_times` at once. Raises as `Challenger.challenge`."""
-    challenger = Challenger(connection, welcome, plan, calibration, declared)
+    `fixed_times` at once. `machine` is its memory as declared or inspected, None for its word.
+
+    Raises as `Challenger.challenge`.
+    """
+    most = min(welcome.machine_bytes, machine or welcome.machine_bytes)
+    challenger = Challenger(connection, most, plan, calibration, declared)
     chains: list[Visit] = []
     segments: tuple[Segment, ...] = ()
     calm = plan.calm * plan.steps * calibration.step_seconds

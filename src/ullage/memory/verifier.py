@@ -58,7 +58,9 @@ def run_hold(
     with Connection.open(*address_of(agent)) as connection:
         welcome = greet(connection)
         state = DeclaredState(declared.folder, model, declared.recompute)
-        found = hold(connection, welcome, plan, calibration, state, progress=progress)
+        found = hold(
+            connection, welcome, plan, calibration, state, machine=declared.machine, progress=progress
+        )
         if dump:
             progress("comparing a dump", 0, 0)
         findings = _snapshot(connection, state) if dump else []
@@ -95,7 +97,9 @@ def run_erasure(
     """One erasure through a connection of its own. Raises as `erase`."""
     began = time.time_ns()
     with Connection.open(*address_of(agent)) as connection:
-        found = erase(connection, greet(connection), plan, calibration, progress=progress)
+        found = erase(
+            connection, greet(connection), plan, calibration, machine=machine_bytes, progress=progress
+        )
         with suppress(UllageError):
             connection.send(Bye())
     window = Window(start=str(began), end=str(time.time_ns()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
@@ -136,6 +137,12 @@ class Connection:
             return True
         except OSError:
             return False
+
+    def has_peer(self) -> bool:
+        """Whether the peer has not closed its end, as far as this machine knows. From any thread."""
+        ends = select.poll()
+        ends.register(self._socket, select.POLLRDHUP)
+        return not ends.poll(0)
 
     def _wait_in_kernel(self, which: int, timeout: float) -> None:
         """Let one call move a whole run: with a timeout of Python's own, each piece that fits into the

@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
 from ullage.errors import FaultError, UllageError, UsageError
@@ -21,6 +22,10 @@ from ullage.work.stream import Stream
 
 Factory = Callable[[], Prover]
 MAX_SLOTS = 1024
+_HELLO_SECONDS = 10.0
+_IDLE_SECONDS = 900.0
+"""A verifier has jobs outstanding all the time. One that is silent for so long has gone without a word, and
+would keep the slot from the next one."""
 
 
 def listen(host: str, port: int, backlog: int = MAX_SLOTS) -> socket.socket:
@@ -47,7 +52,9 @@ def serve_slot(listener: socket.socket, factory: Factory, *, idle_class: bool = 
 def serve_connection(stream: Stream, prover: Prover) -> None:
     """Answer until the verifier leaves, or says something that no verifier says."""
     try:
-        while (message := stream.receive()) is not None:
+        patience = _HELLO_SECONDS
+        while (message := stream.receive(patience)) is not None:
+            patience = _IDLE_SECONDS
             for answer in prover.answer(message):
                 stream.send(answer)
     except UllageError:
@@ -81,8 +88,7 @@ def run_agent(
             workers.append(worker)
         address = listener.getsockname()
         announce(f"listening on {address[0]}:{address[1]}")
-        for worker in workers:
-            worker.join()
+        wait([worker.sentinel for worker in workers])  # for whichever ends first
         raise FaultError("A worker of the agent ended; its slot would stay unaccounted, so the agent stops.")
     finally:
         for worker in workers:

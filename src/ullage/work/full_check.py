@@ -9,7 +9,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.errors import MalformedError
+from ullage.errors import MalformedError, UsageError
 from ullage.work import freivalds
 from ullage.work.commitment import commit
 from ullage.work.kernels import default_kernel
@@ -25,6 +25,12 @@ class FullCheck:
     """Collects tiles and checks whole products. A unit's `checked` stays None until it was looked at."""
 
     def __init__(self, shape: Shape) -> None:
+        """Raises UsageError for a shape whose products cannot be checked whole."""
+        if shape.inner > freivalds.MAX_INNER:
+            raise UsageError(
+                f"Products of {shape} cannot be checked whole, which takes K <= {freivalds.MAX_INNER}: "
+                "leave out --full, or calibrate with another --shape."
+            )
         self._shape = shape
         self._kernel = default_kernel(shape.inner)
         self._tables: dict[int, NDArray[np.int32]] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -121,12 +121,16 @@ def is_the_references(mismatches: int | None, tokens: int) -> bool:
     return mismatches is not None and mismatches <= WRONG_SHARE * tokens
 
 
-def served_records(records: Iterable[Logged], verified: set[int], *, everything: bool) -> list[Served]:
-    """Records with a close. `verified` are the counters that a passed audit recomputed.
+def served_records(
+    records: Iterable[Logged], examined: Mapping[int, bool], *, everything: bool
+) -> list[Served]:
+    """Records with a close. `examined` says of each record that a passed audit looked at whether it is the
+    reference's own.
 
-    Where an audit looked at a sample, the others are taken as the audit found the sample: its verdict is
-    about all records (`everything` False: a record counts unless the verified set is empty).
+    Where an audit looked at a sample, its verdict is about the others as well (`everything` False): they
+    count unless none of the sample does.
     """
+    others = not everything and any(examined.values())
     return [
         Served(
             record.open.counter,
@@ -134,7 +138,7 @@ def served_records(records: Iterable[Logged], verified: set[int], *, everything:
             record.close.time_closed,
             record.open.prompt_ids,
             record.close.output_ids,
-            verified=record.open.counter in verified if everything else bool(verified),
+            verified=examined.get(record.open.counter, others),
         )
         for record in records
         if record.close is not None

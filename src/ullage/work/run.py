@@ -96,7 +96,7 @@ class Accounting:
         else:
             credited = len(timely)
             openings, bad, missing = self._open_rows(timely, findings)
-        session.forget(session.last_settled(end))
+        session.forget_settled(end)
         return Window(
             index=index,
             start_unix=unix,

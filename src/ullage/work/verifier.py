@@ -141,30 +141,42 @@ class Session:
         with self._arrived:
             self._arrived.wait_for(lambda: wanted <= self.paths.keys(), seconds)
 
-    def forget(self, number: int) -> None:
-        """Nobody will ask about this job or an earlier one; a negative number is none."""
-        if number < 0:  # the first job of all is still outstanding
-            return
-        with self._lock:
-            streams = list(self._streams.values())
-            self.units = {key: unit for key, unit in self.units.items() if key > number}
-            self._held = Counter(unit.slot for unit in self.units.values())
-            self.paths = {key: path for key, path in self.paths.items() if key[0] > number}
-            self._asked = {key for key in self._asked if key[0] > number}
-        for stream in streams:
-            self._send_quietly(stream, Forget(number))
+    def forget_settled(self, end: int) -> None:
+        """Forget the jobs that no window after `end` can need, and have the prover forget them.
 
-    def last_settled(self, end: int) -> int:
-        """The largest job number such that no window after `end` can need it or an earlier one; or -1."""
+        Slot by slot: one that never answers keeps its own jobs, and nobody else's.
+        """
         with self._lock:
-            needed = [
-                number
-                for number, unit in self.units.items()
-                if unit.issued >= end
-                or (unit.answered is None and not unit.lost)
-                or (self._full is not None and not unit.lost and self._full.awaits(number))
-            ]
-            return min(needed) - 1 if needed else max(self.units, default=0)
+            settled = self._settled(end)
+            self.units = {number: unit for number, unit in self.units.items() if number > settled[unit.slot]}
+            self._held = Counter(unit.slot for unit in self.units.values())
+            self.paths = {key: path for key, path in self.paths.items() if key[0] in self.units}
+            self._asked = {key for key in self._asked if key[0] in self.units}
+            streams = [(self._streams.get(slot), number) for slot, number in settled.items() if number >= 0]
+        for stream, number in streams:
+            if stream is not None:
+                self._send_quietly(stream, Forget(number))
+
+    def _settled(self, end: int) -> dict[int, int]:
+        """For each slot the largest job number such that none of its jobs up to it is needed, or -1."""
+        found: dict[int, int] = {}
+        needed: set[int] = set()
+        for number, unit in sorted(self.units.items()):
+            if unit.slot in needed:
+                continue
+            if self._is_needed(unit, end):
+                needed.add(unit.slot)
+                found.setdefault(unit.slot, -1)
+            else:
+                found[unit.slot] = number
+        return found
+
+    def _is_needed(self, unit: Unit, end: int) -> bool:
+        if unit.issued >= end:
+            return True
+        if unit.lost:
+            return False
+        return unit.answered is None or (self._full is not None and self._full.awaits(unit.number))
 
     def settle_full_checks(self, units: list[Unit], seconds: float) -> None:
         """In mode 1: wait at most so long until these units' products have been checked."""

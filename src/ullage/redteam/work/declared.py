@@ -88,14 +88,13 @@ def _earned(
     _write_log(log, keys, rows, span, ends)
     opener = load_opener(keys)
     result = audit_log(AuditRequest(log=log, model=builtin_path(), record_keys=keys))
-    verified = {
-        record.counter
-        for record in result.records
-        if is_the_references(
+    examined = {
+        record.counter: is_the_references(
             None if record.scores is None else int(record.scores.mismatch.sum()), record.output_tokens
         )
+        for record in result.records
     }
-    passed = verified if result.verdict.outcome is Verdict.PASS else set[int]()
+    passed = examined if result.verdict.outcome is Verdict.PASS else {}
     reader = LogReader.open(log, opener=opener)
     return credit(served_records(reader.records(), passed, everything=True), costs)
 
