@@ -21,6 +21,7 @@ from ullage.tap.failures import Failure, error_body
 
 Handler = Callable[[Call], Coroutine[Any, Any, None]]
 
+_FRAMING_PER_BYTE: Final = 8  # bytes of framing for each byte of body, beside a head: chunks may be short
 _UPGRADED: Final = httptools.HttpParserUpgrade
 
 
@@ -72,6 +73,7 @@ class ClientProtocol(asyncio.Protocol):
         self._lines: list[tuple[bytes, bytes]] = []
         self._in_head = True
         self._head_bytes = 0
+        self._body_bytes = 0  # since the head, framing and trailers included
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -97,6 +99,8 @@ class ClientProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
+        else:
+            self._body_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except _UPGRADED:
@@ -110,6 +114,9 @@ class ClientProtocol(asyncio.Protocol):
                 return
             if not self._head_watched:
                 self._watch_head()
+        elif self._has_endless_framing():
+            self._refuse()
+            return
         if self._call is not None and self._call.task is None:
             self._start(self._call)
 
@@ -131,6 +138,7 @@ class ClientProtocol(asyncio.Protocol):
         if parser.get_http_version() != "1.1":
             raise ValueError("not HTTP/1.1")  # 1.0 has no chunks, in which streams are sent
         self._in_head = self._head_watched = False
+        self._body_bytes = 0
         self._deadline = None
         call = Call(self, parser.get_method(), _path_of(self._url), self._peer, self.limits.body_bytes)
         for name, value in self._lines:
@@ -204,6 +212,13 @@ class ClientProtocol(asyncio.Protocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
+
+    def _has_endless_framing(self) -> bool:
+        """Trailers and extensions of chunks have no other limit, and the parser keeps a whole trailer."""
+        call = self._fed
+        if call is None or call.body_is_whole:
+            return False
+        return self._body_bytes > self.limits.head_bytes + (1 + _FRAMING_PER_BYTE) * call.size
 
     def _start(self, call: Call) -> None:
         task = self._loop.create_task(self._handle(call))
