@@ -69,6 +69,7 @@ class ClientProtocol(asyncio.Protocol):
         self._head_watched = False
         self._reading = True
         self._unread_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
         self._url = b""
         self._lines: list[tuple[bytes, bytes]] = []
         self._in_head = True
@@ -87,8 +88,9 @@ class ClientProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         self.resume_writing()
         self._waiting.clear()
         call, self._call = self._call, None
@@ -184,7 +186,7 @@ class ClientProtocol(asyncio.Protocol):
         self._state.total_requests += 1
         if not call.keeps_connection:
             self._waiting.clear()
-            self._transport.close()
+            self._close()
             return
         self._resume_reading()
         if self._waiting:
@@ -197,7 +199,7 @@ class ClientProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server ends: no further request; the one in flight is answered."""
         if self._call is None:
-            self._transport.close()
+            self._close()
         else:
             self._call.end_connection()
 
@@ -248,7 +250,13 @@ class ClientProtocol(asyncio.Protocol):
         if left > 0:
             self._timer = self._loop.call_later(left, self._look_at_deadline)
         else:
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close once what was written has been taken, or in the time in which it has to be."""
+        self._transport.close()
+        if self._end_timer is None and self._transport.get_write_buffer_size():
+            self._end_timer = self._loop.call_later(self.limits.unread_seconds, self._transport.abort)
 
     def _pause_reading(self) -> None:
         if self._reading and not self._transport.is_closing():
@@ -270,7 +278,7 @@ class ClientProtocol(asyncio.Protocol):
                 b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
                 b"connection: close\r\n\r\n" % len(body) + body
             )
-        self._transport.close()
+        self._close()
 
 
 def _path_of(url: bytes) -> str:
