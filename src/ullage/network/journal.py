@@ -136,7 +136,9 @@ class WireJournal:
         return JournaledConnection(self, number)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Let go of the file. What comes later is a fault, and no line in a file that has its number then."""
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
