@@ -92,6 +92,8 @@ def test_a_record_is_closed_though_nobody_waits_for_its_failure(tmp_path: Path, 
 def test_lateness_counts_whatever_becomes_of_the_answer(tmp_path: Path, ends: str, exceptions: int) -> None:
     """A stream that begins late says so to its client, even if it then breaks or is left."""
 
+    begun = threading.Event()
+
     async def late_and_no_end(exchange: Exchange) -> None:
         await asyncio.sleep(0.3)
         await exchange.begin()
@@ -99,6 +101,7 @@ def test_lateness_counts_whatever_becomes_of_the_answer(tmp_path: Path, ends: st
             await exchange.event([token])
         if ends == "client":
             await exchange.until_closed()
+        await asyncio.to_thread(begun.wait, 20)
         exchange.writer.transport.abort()
 
     with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=PACE) as tap:
@@ -107,6 +110,7 @@ def test_lateness_counts_whatever_becomes_of_the_answer(tmp_path: Path, ends: st
         with httpx.stream("POST", f"{tap.url}/v1/completions", json=request, timeout=20) as response:
             pieces = response.iter_raw()
             next(pieces)
+            begun.set()
             if ends == "server":
                 assert "upstream_failed" in "".join(piece.decode() for piece in pieces)
         tap.closed()
