@@ -80,3 +80,31 @@ def test_a_journal_that_is_closed_takes_nothing(tmp_path: Path) -> None:
     with (tmp_path / "another").open("wb"), pytest.raises(FaultError):
         connection.exchanged(1)
     assert (tmp_path / "another").read_bytes() == b""
+
+
+def test_a_record_that_nobody_waits_for_is_closed_at_one_slot(tmp_path: Path) -> None:
+    """With slots everybody may read in the log when it was closed: not when the server answered."""
+    paths = {"wire_journal": str(tmp_path / "wire.journal")}
+    pace = {"slot": 0.02, "tokens": 8, "lead": 2, "pad_to": 0, "chunk_bytes": 512}
+    delays = [0.15, 0.6]
+
+    async def answers(exchange: Exchange) -> None:
+        await asyncio.sleep(delays[len(upstream.requests) - 1])
+        await exchange.answer(ANSWER)
+
+    taken = []
+    with ScriptedUpstream() as upstream, TapProcess(
+        tmp_path, upstream.url, paths=paths, pace=pace, link="whole"
+    ) as tap:  # fmt: skip
+        upstream.behaviour = answers
+        for number in range(len(delays)):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{tap.url}/v1/completions", json={"prompt": "a", "max_tokens": 40}, timeout=0.1)
+            close = tap.closed(number).close
+            assert close is not None
+            assert list(close.output_ids) == ANSWER
+            taken.append((close.time_closed - tap.records()[number].open.time_received) / 1e9)
+        assert tap.stop() == (0, "")
+        tap.assert_sound()
+    last = 0.02 * (2 + 5 - 1 + 63)
+    assert all(last - 0.04 < seconds for seconds in taken), taken

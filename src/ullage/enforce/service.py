@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from dataclasses import dataclass
 from typing import Final
@@ -206,7 +207,8 @@ class _Connection:
 
     def _submit(self, number: int, found: _Open, work: Work[Step]) -> None:
         def done(result: Step | Exception) -> None:
-            self._loop.call_soon_threadsafe(self._answer, number, found, result)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and all who waited with it
+                self._loop.call_soon_threadsafe(self._answer, number, found, result)
 
         found.job = Job(found.state, work, done)
         self._service.worker.submit(found.job)

@@ -22,7 +22,7 @@ from ullage.tap.finish import Transcript
 from ullage.tap.gate import Gate
 from ullage.tap.link import DEFAULT_LINK, Link
 from ullage.tap.meters import Meters
-from ullage.tap.paced import AllowanceSpentError, Pacer
+from ullage.tap.paced import AllowanceSpentError, Pacer, Schedule
 from ullage.tap.recorder import NANOSECONDS, Recorder
 from ullage.tap.release import Release, Releaser, Source, send_error
 from ullage.tap.reply import Reply
@@ -75,6 +75,7 @@ class Gateway:
         self._answering: dict[asyncio.Task[Any], asyncio.Future[None]] = {}  # and when they are answered
         self._last_closes: set[asyncio.Task[None]] = set()
         self._reading: set[asyncio.Future[None]] = set()  # answers whose clients have gone
+        self._ending = asyncio.Event()  # the tap ends
         self._given_up: set[asyncio.Future[None]] = (
             set()
         )  # answers whose records were closed before their end
@@ -160,6 +161,7 @@ class Gateway:
         told to hurry: a close that the end of the event loop overtook would be missing from the log.
         Answers of clients that have gone are read on for a while, then given up.
         """
+        self._ending.set()
         for given_up in self._given_up:
             given_up.cancel()
         if self._reading:
@@ -206,9 +208,25 @@ class Gateway:
 
     async def _close_when_read(self, reply: Reply, reading: Sequence[asyncio.Future[None]]) -> None:
         """Close the records of a client that has gone once its answers have been read."""
+        if reply.schedule is not None:
+            await self._until_last_slot(reply.schedule, reading)
         await asyncio.wait(reading)
         self._reading.difference_update(reading)
         await self._append_closes(reply.closes_of_gone(received=True))
+
+    async def _until_last_slot(self, schedule: Schedule, reading: Sequence[asyncio.Future[None]]) -> None:
+        """Whoever reads the log sees when a record was closed: that must not be when the server answered.
+
+        What it has not brought by then is given up. The end of the tap comes first.
+        """
+        last = asyncio.ensure_future(schedule.last())
+        ending = asyncio.ensure_future(self._ending.wait())
+        await asyncio.wait([last, ending], return_when=asyncio.FIRST_COMPLETED)
+        if last.done():
+            for one in reading:
+                one.cancel()
+        last.cancel()
+        ending.cancel()
 
     def _give_up(self, choices: Sequence[Choice]) -> None:
         """Remember what is still being read though nobody waits for it, so that `drain` ends it."""

@@ -106,9 +106,13 @@ class Schedule:
         Raises AllowanceSpentError.
         """
         self._pacer.ledger.opportunity()
+        await self.last()
+        self._charge(FAILED)
+
+    async def last(self) -> None:
+        """Return at the last slot at which anything of the answer could have left."""
         slot = max(self._last_slot(), self._pacer.clock.next_slot())
         await self._pacer.clock.wait(slot, self._counter)
-        self._charge(FAILED)
 
     def sentence(self) -> str:
         """For the record: by how much the answer was late, whatever became of it."""
