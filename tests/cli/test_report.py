@@ -38,7 +38,7 @@ def test_errors_are_sentences(tmp_path: Path) -> None:
     cases = {
         (): 2,
         ("--claims", claims, "--key", claims): 2,
-        ("--claims", tmp_path / "none.json"): 1,
+        ("--claims", tmp_path / "none.json"): 2,
         ("--claims", claims, "--out", tmp_path / "no" / "page.html"): 4,
     }
     for arguments, code in cases.items():

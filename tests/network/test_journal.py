@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,40 @@ def test_a_reader_follows_a_writer(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"connection":"0"')
     assert reader.poll() == []  # half a line is not a line yet
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from ullage.errors import FaultError
+from ullage.network.journal import WireJournal
+
+def room(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+path = Path(sys.argv[1])
+journal = WireJournal(path, "tap.example/one")
+connection = journal.connect(("192.0.2.1", 40_000), ("192.0.2.2", 8000))
+for more in (30, 5, 0):  # the beginning of a line, a little more of it, nothing
+    room(path.stat().st_size + more)
+    try:
+        connection.exchanged(3)
+    except FaultError as error:
+        print(error)
+room(resource.RLIM_INFINITY)
+connection.exchanged(4)
+connection.closed()
+"""
+
+
+def test_a_line_that_a_full_disk_cut_is_ended_before_the_next(tmp_path: Path) -> None:
+    """Else one full disk would make the journal unreadable, and end the meter that follows it."""
+    path = tmp_path / "wire.journal"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], check=True, capture_output=True, text=True)
+    assert done.stdout.count("is full, so") == 3
+    entries = JournalReader(path).poll()
+    assert [one.entry for one in entries] == ["header", "open", "exchange", "exchange", "close"]
+    assert [one.counter for one in entries if isinstance(one, ExchangeEntry)] == [3, 4]
 
 
 def test_a_journal_begins_with_one_header(tmp_path: Path) -> None:

@@ -212,3 +212,62 @@ def test_a_source_address_of_the_other_side_does_not_help() -> None:
     assert meter.reasons["unknown hardware address"] == sum(
         len(frame) for frame, server in frames if not server
     )
+
+
+def refused(tap_port: int, sequence: int, *, answered: bool = True) -> list[tuple[bytes, bool]]:
+    """A SYN to a port where nobody listens, or where the queue is full and nobody says so."""
+    made = Conversation(tap_port, Side(sequence, 7))
+    made.add(False, flags=0x02, options=b"\x02\x04\x05\xb4", acknowledge=False)
+    if not answered:
+        return made.frames
+    made.tap.sequence += 1
+    reset = inside.segment(8000, tap_port, 0, made.tap.sequence, identification=0, flags=0x14, window=0)
+    return [*made.frames, (reset, True)]
+
+
+def test_connections_that_are_refused_for_days_do_not_end_the_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is down, and a tap that tries again and again from ports that it used before."""
+    monkeypatch.setattr("ullage.network.meter.MAX_ACCOUNTS", 20)
+    meter = Meter(link(), Book())
+    for turn in range(300):
+        for frame, from_server in refused(39_000 + turn % 10, 1000 * turn):
+            meter.feed(frame, START - 300 + turn, from_server)
+    for number, (frame, from_server) in enumerate(conversation(REQUEST, RESPONSE)):
+        meter.feed(frame, START + number * 0.001, from_server)
+    for entry in journal():
+        meter.note(entry)
+    meter.finish()
+    assert not meter.reasons
+    assert meter.tallies.sum.pending == 0
+    assert meter.tallies.sum.record == len(REQUEST) + len(RESPONSE)
+
+
+def test_a_port_is_used_again_after_nobody_answered() -> None:
+    """The server's queue was full: its kernel says nothing, and the tap gives up."""
+    meter = run([*refused(40_000, 5, answered=False), *conversation(REQUEST, RESPONSE)], journal())
+    assert not meter.reasons
+    assert meter.tallies.sum.pending == 0
+
+
+def test_what_no_entry_named_is_let_go_when_the_connection_is_closed() -> None:
+    """Bytes after each answer: they are unexplained at once, and not kept until the meter ends."""
+    made = Conversation()
+    made.handshake()
+    made.say(False, REQUEST)
+    made.say(True, RESPONSE)
+    made.say(True, b"x" * 5000)
+    meter = Meter(link(), Book())
+    for number, (frame, from_server) in enumerate(made.frames):
+        meter.feed(frame, START + number * 0.001, from_server)
+    for entry in journal():
+        meter.note(entry)
+    meter.settle()
+    assert meter.reasons == {"payload that no journal entry covers": 5000}
+    made.frames.clear()
+    made.say(True, b"y" * 700)  # and those that come later
+    for number, (frame, from_server) in enumerate(made.frames):
+        meter.feed(frame, START + 1 + number * 0.001, from_server)
+    assert meter.reasons["payload that no journal entry covers"] == 5700
+    meter.finish()
+    assert meter.reasons == {"payload that no journal entry covers": 5700}
+    assert meter.tallies.sum.pending == 0

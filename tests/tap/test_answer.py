@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -38,6 +39,15 @@ def test_event_without_end() -> None:
         assert list(reader.feed(b"x" * 100_000)) == []
     with pytest.raises(UpstreamError, match="without end"):
         list(reader.feed(b"x" * 300_000))
+
+
+def test_a_line_in_pieces_costs_its_length_once() -> None:
+    """A server that sends a line byte by byte must not hold up the tap and all other answers."""
+    reader = EventReader()
+    began = time.process_time()
+    for _ in range(400_000):
+        assert list(reader.feed(b"x")) == []
+    assert time.process_time() - began < 5  # looking through the whole line each time took minutes
 
 
 @settings(deadline=None)

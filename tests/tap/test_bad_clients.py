@@ -178,3 +178,12 @@ def test_any_bytes(tap: TapProcess, pieces: list[bytes]) -> None:
             while data := connection.recv(65536):
                 received += data
         assert _is_clean(received)
+
+
+@pytest.mark.parametrize("opening", [b"0\r\nx-filler: ", b"1;"], ids=["trailer", "extension"])
+def test_framing_without_end_is_refused(tap: TapProcess, opening: bytes) -> None:
+    """At once, and not when the body's time is over: the parser keeps all of a trailer until it ends."""
+    head = POST + b"transfer-encoding: chunked\r\n\r\n"
+    answer = _talk(tap, head + b"1\r\n{\r\n" + opening, *[b"a" * 20_000] * 3, pause=0.05)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert _is_clean(answer)

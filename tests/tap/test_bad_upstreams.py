@@ -96,6 +96,17 @@ async def garbage_chunks(exchange: Exchange) -> None:
     await exchange.until_closed()
 
 
+def endless_framing(opening: bytes) -> Behaviour:
+    async def behave(exchange: Exchange) -> None:
+        kind = b"text/event-stream" if exchange.body["stream"] else b"application/json"
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n" % kind
+        await exchange.raw(head + opening)
+        while True:
+            await exchange.raw(b"SECRET" * 10_000)
+
+    return behave
+
+
 async def huge(exchange: Exchange) -> None:
     kind = b"text/event-stream" if exchange.body["stream"] else b"application/json"
     await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: 9999999999\r\n\r\n" % kind)
@@ -153,6 +164,8 @@ CASES: dict[str, tuple[Behaviour, str]] = {
     "upgrade": (upgrade, ""),
     "gzip": (gzip, "not asked for"),
     "garbage chunks": (garbage_chunks, "not HTTP"),
+    "endless trailer": (endless_framing(b"1\r\n{\r\n0\r\nx-filler: "), "framing without end"),
+    "endless extension of a chunk": (endless_framing(b"1\r\n{\r\n1;"), "framing without end"),
     "huge": (huge, ""),
     "status 200 without choices": (body({}), "choice"),
     "status 400": (status(400), "status 400"),

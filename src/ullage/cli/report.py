@@ -82,8 +82,12 @@ def report(
         }  # fmt: skip
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return
+    if made.outcome:
+        typer.echo(f"verdict: {made.outcome_words.lower()}")
+    blocks: dict[str, list[str]] = {}
     for reader in made.readers:
-        typer.echo(f"unaccounted for, as {reader.reading.value}s may see it:")
-        for one in reader.fractions:
-            typer.echo(f"  {one.measure.key:<9}{one.line}")
+        lines = "\n".join(f"  {one.measure.key:<9}{one.line}" for one in reader.fractions)
+        blocks.setdefault(lines, []).append(f"{reader.reading.value}s")
+    for lines, who in blocks.items():  # once where both readers see the same
+        typer.echo(f"unaccounted for, as {' and '.join(who)} may see it:\n{lines}")
     typer.echo(f"page: {out}")

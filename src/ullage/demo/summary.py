@@ -133,9 +133,9 @@ def next_commands(folder: Folder) -> tuple[tuple[str, str], ...]:
             f"python3 -c \"p='{bundle}';{flip}\" && {ullage} log verify {log} --key {key}",
         ),
         (
-            "Put the tap before your own server (PATH is its model's folder)",
+            "Put the tap before your own server (WEIGHTS is its model's folder)",
             f"{ullage} keys init my-keys --role tap && {ullage} tap --upstream http://127.0.0.1:8000 "
-            "--model PATH --keys my-keys --log my-log --listen 127.0.0.1:8080",
+            "--model WEIGHTS --keys my-keys --log my-log --listen 127.0.0.1:8080",
         ),
     )
 

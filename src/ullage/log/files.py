@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from ullage.errors import FaultError, MalformedError, UsageError
+from ullage.errors import FaultError, MalformedError, UllageError, UsageError
 
 _OPEN_FILES = 64
 _AT_ONCE = 4
@@ -144,3 +144,16 @@ def storage_fault(what: Path, error: OSError) -> FaultError:
     return FaultError(
         f"The disk under {what} failed ({error.strerror}); nothing more is recorded or released."
     )
+
+
+def failure_of(what: Path, error: BaseException) -> FaultError:
+    """As `storage_fault`, also for what is none: memory that ran out, an interrupt, a mistake of ours."""
+    if isinstance(error, OSError):
+        return storage_fault(what, error)
+    stopped = f"The writer of {what} was stopped at its work ({type(error).__name__}: {error})"
+    return FaultError(f"{stopped}; it opens the log anew.")
+
+
+def may_pass(error: UllageError) -> bool:
+    """Whether an error is of the disk or of this process's means, and not of what the files say."""
+    return isinstance(error, FaultError) or isinstance(error.__cause__, OSError)

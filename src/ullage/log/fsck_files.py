@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ullage.log.publisher import CHECKPOINT, PUBLIC_KEY
-from ullage.log.segments import SEALED_FOLDER
+from ullage.log.segments import CLIENT_BYTES, SEALED_FOLDER
 from ullage.log.tiles import parse_path
 from ullage.log.trouble import Grade, Trouble
 
@@ -84,7 +84,7 @@ def _is_known(name: str) -> bool:
     if name in _TOP or parse_path(name) is not None:
         return True
     folder, _, file = name.partition("/")
-    return folder == SEALED_FOLDER and _JOURNAL.fullmatch(file) is not None
+    return folder == SEALED_FOLDER and (file == CLIENT_BYTES or _JOURNAL.fullmatch(file) is not None)
 
 
 def _names(directory: Path) -> Iterator[str]:

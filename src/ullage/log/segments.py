@@ -22,6 +22,7 @@ from ullage.log.record import Digest, HeaderPart, Natural, first_problem
 from ullage.log.sealing import FORGOTTEN, MAX_PAYLOAD_BYTES, WRAPPED_KEY_BYTES
 
 SEALED_FOLDER = "sealed"
+CLIENT_BYTES = "client-bytes"  # beside the journal: what a tap's clients had today, no part of the log
 SEGMENT_BYTES = 64 << 20
 FRAME_MAGIC = b"\xabULF"
 _HEAD_MAGIC = b"ULLAGES1"

@@ -26,7 +26,7 @@ from ullage.log.beginning import begin_files, committed_header
 from ullage.log.checkpoint import Checkpoint, signs_for
 from ullage.log.durable import DurableLog
 from ullage.log.entries import KeyEntry, VerdictEntry, hand_over
-from ullage.log.files import replace, storage_fault
+from ullage.log.files import failure_of, may_pass, replace, storage_fault
 from ullage.log.journal import holds_lock, lock_journal
 from ullage.log.keys import TapKeys
 from ullage.log.pace import LONG_BACKLOG, SLOW_SYNC_S, CheckpointPolicy
@@ -277,21 +277,21 @@ class LogWriter:
 
     def _commit(self) -> None:
         """Make all that has gathered durable and tell who waits; the caller holds the right to write."""
-        with self._queueing:
-            batch, self._queue = self._queue, []
-            head = self._next_head() if self._durable.full else None
-        if not batch:
-            return
+        batch: list[Waiter] = []
         try:
+            with self._queueing:
+                batch, self._queue = self._queue, []
+                head = self._next_head() if self._durable.full else None
+            if not batch:
+                return
             self._durable.commit([one for waiter in batch for one in waiter.prepared], head)
-        except OSError as error:
-            self._fail(storage_fault(self.directory, error), batch)
-        except Exception as error:  # whoever waits must hear of it, whatever it is
-            self._fail(FaultError(f"The log's writer failed ({type(error).__name__}: {error})."), batch)
-        else:
             resolve(batch, None)
             if self._durable.unsigned >= self._policy.entries:
                 self._attend.set()
+        except BaseException as error:  # whoever waits must hear of it, of an interrupt, too
+            self._fail(failure_of(self.directory, error), batch)
+            if not isinstance(error, Exception):
+                raise
 
     def _next_head(self) -> SegmentHead:
         oldest = self._preparer.oldest_in_flight()
@@ -299,22 +299,26 @@ class LogWriter:
         return self._preparer.head(self._durable.segment_of(oldest) if oldest < entries else entries)
 
     def _publish(self) -> Checkpoint:
-        """Sign what is durable; the caller holds the right to publish."""
-        with self._writing:
-            self._commit()
-            if self._failure is not None:
-                raise FaultError(*self._failure.args)
-            publication, signed = self._durable.take(), self._durable.signed
-        if publication is None:
-            if signed is None:
-                raise FaultError("The log has nothing to sign yet.")
-            return signed
+        """Sign what is durable; the caller holds the right to publish.
+
+        Whatever stops this, the log is opened anew then: what was taken is in no file yet.
+        """
         try:
-            return self._durable.publish(publication, self._keys.log)
-        except OSError as error:
-            failure = storage_fault(self.directory, error)
-            self._fail(failure, [])
-            raise failure from error
+            with self._writing:
+                self._commit()
+                publication = None if self._failure else self._durable.take()
+            signed = (
+                self._durable.publish(publication, self._keys.log) if publication else self._durable.signed
+            )
+        except BaseException as error:
+            self._fail(failure_of(self.directory, error), [])
+            if not isinstance(error, Exception):
+                raise
+        if self._failure is not None:
+            raise FaultError(*self._failure.args)
+        if signed is None:
+            raise FaultError("The log has nothing to sign yet.")
+        return signed
 
     def _commit_from_loop(self) -> None:
         """Make durable what the event loop has gathered, here if the disk is fast, else in a thread."""
@@ -353,6 +357,8 @@ class LogWriter:
                         self.checkpoint()
                 except UllageError:
                     continue  # the failure is kept, and the next round tries to mend it
+                except Exception as error:  # this thread must not end: nobody else signs or mends
+                    self._fail(failure_of(self.directory, error), [])
             else:
                 self._attend.clear()
                 self._attend.wait(pause)
@@ -376,11 +382,11 @@ class LogWriter:
                 return
             try:
                 self._recover()
-            except OSError as error:
-                self._fail(storage_fault(self.directory, error), [])
             except UllageError as error:
-                self._beyond_repair = True
+                self._beyond_repair = not may_pass(error)
                 self._fail(FaultError(str(error)), [])
+            except Exception as error:
+                self._fail(failure_of(self.directory, error), [])
             else:
                 with self._queueing:
                     self._failure = None

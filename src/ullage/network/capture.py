@@ -7,6 +7,7 @@ import mmap
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -107,7 +108,10 @@ class Capture:
 
     def wait(self, seconds: float) -> None:
         """Sleep until frames are there, at most so long."""
-        select.select([self._socket], [], [], seconds)
+        ready, _, _ = select.select([self._socket], [], [], seconds)
+        if ready and self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            # The interface went down. Asking takes the error away, which would end every later wait at once.
+            time.sleep(seconds)
 
     def read(self, snap: int = 1 << 16) -> Iterator[Frame]:
         """The frames that are there now, at most one ring full; blocks go back to the kernel as they are used

@@ -20,7 +20,7 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from ullage.errors import FaultError, MalformedError, UsageError
-from ullage.log.files import storage_fault, write_all
+from ullage.log.files import storage_fault
 from ullage.log.record import Digest, Name, Natural, first_problem
 
 MAX_LINE_BYTES = 4096
@@ -106,7 +106,7 @@ class WireJournal:
     """Appends to a journal. One process writes; safe to use from many threads.
 
     Nothing is synced to disk before an answer leaves: a lost entry makes bytes unexplained, never the
-    reverse.
+    reverse. A line of which a full disk took only the beginning is ended before the next one.
     """
 
     def __init__(self, path: Path, log_id: str) -> None:
@@ -114,6 +114,7 @@ class WireJournal:
         self._path = path
         self._lock = threading.Lock()
         self._next = 0
+        self._owed = b""  # the end of a line whose beginning is in the file
         try:
             self._descriptor = os.open(
                 path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640
@@ -136,7 +137,9 @@ class WireJournal:
         return JournaledConnection(self, number)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Let go of the file. What comes later is a fault, and no line in a file that has its number then."""
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -149,9 +152,21 @@ class WireJournal:
     def _append(self, entry: Entry) -> None:
         try:
             with self._lock:
-                write_all(self._descriptor, encode(entry))
+                self._owed = self._written(self._owed)
+                self._owed = self._written(encode(entry))
         except OSError as error:
             raise storage_fault(self._path, error) from error
+
+    def _written(self, line: bytes) -> bytes:
+        """Write a line or the end of one; what is left of one that was begun is owed. Raises OSError."""
+        left = line
+        try:
+            while left:  # a plain file takes a byte at least, or fails
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:
+            self._owed = left if self._owed or left != line else b""
+            raise
+        return left
 
 
 @dataclass

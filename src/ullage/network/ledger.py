@@ -86,6 +86,8 @@ class Account:
                 return
             self.exchanges.popleft()
             self._decide(entry, records, tallies)
+        if self.closed:  # no entry will follow: what none has named is named by none
+            self._write_off(Reason.PAYLOAD, tallies)
 
     def finish(self, records: Records, tallies: Tallies) -> None:
         """Nothing more will come: what is still pending is unexplained, or overhead nobody answered."""
@@ -96,11 +98,14 @@ class Account:
             tallies.unexplained(window, size, Reason.NOT_JOURNALED, 0)
         tallies.frames_by_reason[Reason.NOT_JOURNALED] += self.overhead_frames if self.overhead else 0
         self.overhead.clear()
-        missing = Reason.PAYLOAD if not self.exchanges else Reason.RECORD
+        self._write_off(Reason.PAYLOAD if not self.exchanges else Reason.RECORD, tallies)
+
+    def _write_off(self, why: Reason, tallies: Tallies) -> None:
+        """All that is pending is unexplained."""
         for stream in (self.to_server, self.from_server):
             _, _, _, shares = stream.take(stream.total)
             for window, size in shares:
-                tallies.unexplained(window, size, missing)
+                tallies.unexplained(window, size, why)
 
     def _decide(self, entry: ExchangeEntry, records: Records, tallies: Tallies) -> None:
         sizes = entry.sent.bytes - self.to_server.taken, entry.received.bytes - self.from_server.taken

@@ -134,7 +134,7 @@ class Meter:
         """The connection of a segment; a SYN of the tap's opens one, nothing of the server's ever does."""
         account = self._live.get(segment.tap_port)
         opens = segment.flags & SYN and not segment.from_server
-        if account is not None and not (opens and account.tcp.ended):
+        if account is not None and not (opens and account.tcp.left_for(segment)):
             return account
         if not opens or len(self._live) + self._waiting >= MAX_ACCOUNTS:
             return account
@@ -197,10 +197,12 @@ class Meter:
 
     def _retire(self, port: int, account: Account) -> None:
         self._live.pop(port, None)
+        if account.tcp.server is None:  # nobody answered: no journal will ever name it
+            account.finish(self._records, self.tallies)
+            return
         self._ended[port].append(account)
         self._waiting += 1
-        if account.tcp.server is not None:
-            self.choice_bits += account.tcp.server.choice_bits
+        self.choice_bits += account.tcp.server.choice_bits
 
     @property
     def reasons(self) -> Counter[str]:

@@ -178,13 +178,16 @@ class LiveMeter:
     def _end(self) -> Findings:
         self._heartbeat.gap_until(time.time())
         findings = self.findings
-        delta = self._quiet_difference()
+        try:
+            delta, counted = self._quiet_difference(), self._counters_exact
+        except UsageError:  # the interface is gone, with its counters; what was seen stays
+            delta, counted = 0, False
         if delta:
             findings.unseen_bytes = delta
             self._meter.lost(delta, 0, time.time())
         findings.drops = self._capture.drops()
         findings.passed_drops = self._passed.drops() if self._passed else 0
-        findings.counters_agree = self._counters_exact and not delta
+        findings.counters_agree = counted and not delta
         self._sources.poll(self._meter)
         self._meter.finish()
         findings.inputs = self._sources.digests()

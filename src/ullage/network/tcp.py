@@ -87,6 +87,14 @@ class Connection:
             return True
         return bool(tap and server and _finished(tap) and _finished(server))
 
+    def left_for(self, opening: Segment) -> bool:
+        """Whether a SYN of the tap's begins another connection from the same port.
+
+        Where nobody ever answered, the tap gives up without a word; its next attempt has another number.
+        """
+        given_up = self.tap is not None and self.server is None and opening.sequence != self.tap.initial
+        return self.ended or given_up
+
     def offer(self, segment: Segment, time: float) -> Accepted | Reason:
         """Judge a segment and, if it is explained, remember it."""
         if segment.flags & ~(FIN | SYN | RST | PSH | ACK):

@@ -64,6 +64,11 @@ class Curve:
         """Whether the curve goes on below the picture."""
         return any(value < self.low for _, value in self.points)
 
+    @property
+    def is_higher(self) -> bool:
+        """Whether the curve goes on above the picture."""
+        return any(value > self.high for _, value in self.points)
+
     def height(self, value: float) -> float:
         """Where a value lies on the picture, 0 at its top and 100 at its bottom."""
         shown = max(min(value, self.high), self.low)

@@ -103,17 +103,22 @@ class EventReader:
     """Server-sent events out of pieces of bytes (HTML standard, section 9.2.6), the `data` field alone."""
 
     def __init__(self) -> None:
-        self._line = bytearray()
+        self._line: list[bytes] = []  # pieces of a line without end so far, joined once it has one
+        self._open = 0  # bytes of it
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """The data of every event that this piece completes. Raises UpstreamError for one without end."""
-        self._line += piece
-        *lines, rest = self._line.split(b"\n")
-        self._line = rest
+        first, *lines = piece.split(b"\n")
+        self._line.append(first)
+        self._open += len(first)
+        if lines:
+            rest = lines.pop()
+            lines.insert(0, b"".join(self._line))
+            self._line, self._open = [rest], len(rest)
         for line in lines:
-            text = bytes(line.removesuffix(b"\r"))
+            text = line.removesuffix(b"\r")
             self._size += len(text)
             if not text:
                 if self._data:
@@ -125,5 +130,5 @@ class EventReader:
         self._check_size()
 
     def _check_size(self) -> None:
-        if self._size + len(self._line) > _MAX_EVENT_BYTES:
+        if self._size + self._open > _MAX_EVENT_BYTES:
             raise _invalid("an event without end")

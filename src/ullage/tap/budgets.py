@@ -3,7 +3,8 @@
 A day is one of UTC. The budget is looked at before a request has a counter, and an answer that has begun is
 finished: so a client may exceed its budget by the answers in flight. Identities are names of API keys, or
 addresses where there are no keys. After a restart `restore` takes what all clients together have received
-from the log (`ullage.tap.past`), which names no clients: a client's own budget begins anew.
+from the log (`ullage.tap.past`), which names no clients, and what each has from a book of the tap's own
+(`ullage.tap.client_book`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from ullage.tap.client_book import ClientBook
 from ullage.tap.failures import Failure, RequestRefusedError
 
 _DAY_NANOSECONDS: Final = 86_400 * 1_000_000_000
@@ -38,6 +40,7 @@ class Budgets:
     a_client: int | None = None
     a_day: int | None = None
     further: Further | None = None
+    book: ClientBook | None = None
     _day: int = -1
     _used: Counter[str] = field(default_factory=Counter)
     _total: int = 0
@@ -55,13 +58,21 @@ class Budgets:
     def charge(self, client: str, size: int, time_ns: int) -> None:
         """Bytes that were released to a client."""
         self._turn(time_ns)
-        self._used[self._name(client)] += size
+        name = self._name(client)
+        self._used[name] += size
         self._total += size
+        if self.book is not None and size:
+            self.book.add(name, size)
 
     def restore(self, size: int, time_ns: int) -> None:
-        """Bytes that a log says were released on that day, to clients whose names are not in it."""
-        self._turn(time_ns)
-        self._total += size
+        """Bytes that a log says were released on that day, to clients whose names are not in it.
+
+        What each of them had is read from the book. Raises UsageError and MalformedError for one that
+        cannot be used.
+        """
+        self._day = time_ns // _DAY_NANOSECONDS
+        self._used = Counter() if self.book is None else self.book.restore(self._day)
+        self._total = size
 
     @property
     def used_today(self) -> int:
@@ -69,8 +80,13 @@ class Budgets:
         return self._total
 
     def _name(self, client: str) -> str:
-        known = client in self._used or len(self._used) < _MOST_CLIENTS
-        return client if known else _OTHERS
+        name = client if self.book is None else self.book.name(client)
+        known = name in self._used or len(self._used) < _MOST_CLIENTS
+        return name if known else self._others
+
+    @property
+    def _others(self) -> str:
+        return _OTHERS if self.book is None else self.book.name(_OTHERS)
 
     def _turn(self, time_ns: int) -> None:
         day = time_ns // _DAY_NANOSECONDS
@@ -78,3 +94,5 @@ class Budgets:
             self._day = day
             self._used.clear()
             self._total = 0
+            if self.book is not None:
+                self.book.turn(day)

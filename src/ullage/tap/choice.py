@@ -184,9 +184,9 @@ async def _pull_events(
     reader = EventReader()
     done = False
     async for piece in response.body(limit):
-        if pacer is not None:
-            await pacer.clock.keep_clear()
         for data in reader.feed(piece):
+            if pacer is not None:
+                await pacer.clock.keep_clear()  # for each: many events may come in one piece
             if done:
                 raise UpstreamError(Failure.UPSTREAM_INVALID, "an event after [DONE]")
             if data == b"[DONE]":

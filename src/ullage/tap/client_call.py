@@ -62,6 +62,11 @@ class Call:
         return self._whole
 
     @property
+    def size(self) -> int:
+        """Bytes of the body so far, or all that the head announces where that is too many."""
+        return self._size
+
+    @property
     def too_large(self) -> bool:
         """Whether the body has passed its limit, so that no more of it is taken."""
         return self._size > self._limit

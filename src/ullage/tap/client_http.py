@@ -21,6 +21,7 @@ from ullage.tap.failures import Failure, error_body
 
 Handler = Callable[[Call], Coroutine[Any, Any, None]]
 
+_FRAMING_PER_BYTE: Final = 8  # bytes of framing for each byte of body, beside a head: chunks may be short
 _UPGRADED: Final = httptools.HttpParserUpgrade
 
 
@@ -68,10 +69,12 @@ class ClientProtocol(asyncio.Protocol):
         self._head_watched = False
         self._reading = True
         self._unread_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
         self._url = b""
         self._lines: list[tuple[bytes, bytes]] = []
         self._in_head = True
         self._head_bytes = 0
+        self._body_bytes = 0  # since the head, framing and trailers included
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -85,8 +88,9 @@ class ClientProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         self.resume_writing()
         self._waiting.clear()
         call, self._call = self._call, None
@@ -97,6 +101,8 @@ class ClientProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
+        else:
+            self._body_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except _UPGRADED:
@@ -110,6 +116,9 @@ class ClientProtocol(asyncio.Protocol):
                 return
             if not self._head_watched:
                 self._watch_head()
+        elif self._has_endless_framing():
+            self._refuse()
+            return
         if self._call is not None and self._call.task is None:
             self._start(self._call)
 
@@ -131,6 +140,7 @@ class ClientProtocol(asyncio.Protocol):
         if parser.get_http_version() != "1.1":
             raise ValueError("not HTTP/1.1")  # 1.0 has no chunks, in which streams are sent
         self._in_head = self._head_watched = False
+        self._body_bytes = 0
         self._deadline = None
         call = Call(self, parser.get_method(), _path_of(self._url), self._peer, self.limits.body_bytes)
         for name, value in self._lines:
@@ -176,7 +186,7 @@ class ClientProtocol(asyncio.Protocol):
         self._state.total_requests += 1
         if not call.keeps_connection:
             self._waiting.clear()
-            self._transport.close()
+            self._close()
             return
         self._resume_reading()
         if self._waiting:
@@ -189,7 +199,7 @@ class ClientProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server ends: no further request; the one in flight is answered."""
         if self._call is None:
-            self._transport.close()
+            self._close()
         else:
             self._call.end_connection()
 
@@ -204,6 +214,13 @@ class ClientProtocol(asyncio.Protocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
+
+    def _has_endless_framing(self) -> bool:
+        """Trailers and extensions of chunks have no other limit, and the parser keeps a whole trailer."""
+        call = self._fed
+        if call is None or call.body_is_whole:
+            return False
+        return self._body_bytes > self.limits.head_bytes + (1 + _FRAMING_PER_BYTE) * call.size
 
     def _start(self, call: Call) -> None:
         task = self._loop.create_task(self._handle(call))
@@ -233,7 +250,13 @@ class ClientProtocol(asyncio.Protocol):
         if left > 0:
             self._timer = self._loop.call_later(left, self._look_at_deadline)
         else:
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close once what was written has been taken, or in the time in which it has to be."""
+        self._transport.close()
+        if self._end_timer is None and self._transport.get_write_buffer_size():
+            self._end_timer = self._loop.call_later(self.limits.unread_seconds, self._transport.abort)
 
     def _pause_reading(self) -> None:
         if self._reading and not self._transport.is_closing():
@@ -255,7 +278,7 @@ class ClientProtocol(asyncio.Protocol):
                 b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
                 b"connection: close\r\n\r\n" % len(body) + body
             )
-        self._transport.close()
+        self._close()
 
 
 def _path_of(url: bytes) -> str:

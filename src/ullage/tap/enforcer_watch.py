@@ -30,7 +30,7 @@ class EnforcerWatch:
         self._silent = False
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Until it is cancelled. If it cannot go on, `ullage.tap.beside` closes the gate for good."""
         while True:
             answers = await self._client.answers(_PATIENCE_SECONDS)
             if not answers and not self._silent:

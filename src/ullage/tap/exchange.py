@@ -19,6 +19,7 @@ from ullage.tap.cap import PIECE, LinkCap
 from ullage.tap.failures import ConnectionBrokenError, Failure, UpstreamError
 
 _MAX_HEAD_BYTES: Final = 64 << 10
+_FRAMING_PER_BYTE: Final = 8  # bytes of framing for each byte of body, beside a head: chunks may be short
 _MAX_UNREAD_BYTES: Final = 1 << 20  # of a body that nobody has taken yet, before the server has to wait
 
 
@@ -36,6 +37,7 @@ class _Message:
     """Callbacks of the parser: one response, then nothing."""
 
     pieces: list[bytes] = field(default_factory=list)
+    size: int = 0  # of the body so far
     content_type: str = ""
     framed: bool = False  # by a length or by chunks; otherwise the connection's end ends it
     encoded: bool = False
@@ -63,6 +65,7 @@ class _Message:
 
     def on_body(self, data: bytes) -> None:
         self.pieces.append(data)
+        self.size += len(data)
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -153,13 +156,13 @@ class Response:
         """Pieces of the body as they come. Raises UpstreamError when it is too long, late or torn."""
         total = 0
         while True:
-            pieces = self._exchange.take()
-            for piece in pieces:
-                total += len(piece)
-                if total > limit:
-                    raise _too_long(limit)
+            # What came together is one piece: a server may send a megabyte in chunks of one byte.
+            piece = b"".join(self._exchange.take())
+            total += len(piece)
+            if total > limit:
+                raise _too_long(limit)
+            if piece:
                 yield piece
-            if pieces:
                 continue  # while these were used, others may have come
             if self._exchange.finished():
                 return
@@ -335,8 +338,12 @@ class Exchange:
             self._error = UpstreamError(Failure.UPSTREAM_INVALID, "bytes that are not HTTP")
         if self._message.begun > 1:
             self._error = UpstreamError(Failure.UPSTREAM_INVALID, "bytes after the response's end")
-        if not self._message.head_complete and self._received > _MAX_HEAD_BYTES and self._error is None:
-            self._error = UpstreamError(Failure.UPSTREAM_INVALID, "a response head without end")
+        # Heads, trailers and the framing of chunks have no other limit, and the parser keeps what has no end.
+        if self._received > _MAX_HEAD_BYTES + (1 + _FRAMING_PER_BYTE) * self._message.size:
+            what = "head" if not self._message.head_complete else "framing"
+            self._error = self._error or UpstreamError(
+                Failure.UPSTREAM_INVALID, f"a response {what} without end"
+            )
         self._unread += len(data)
         if self._unread > _MAX_UNREAD_BYTES and self._cap is None and not self._paused:
             self._paused = True

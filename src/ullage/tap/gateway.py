@@ -32,6 +32,9 @@ from ullage.tap.tokens import Tokenizer
 from ullage.tap.upstream import Upstream
 
 _LAST_WAIT: Final = 5.0  # seconds for requests in flight to close their records when the tap ends
+_LAST_READING: Final = (
+    15.0  # and for answers on a metered link to be read, whose bytes are unexplained otherwise
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Gateway:
         self._answering: dict[asyncio.Task[Any], asyncio.Future[None]] = {}  # and when they are answered
         self._last_closes: set[asyncio.Task[None]] = set()
         self._reading: set[asyncio.Future[None]] = set()  # answers whose clients have gone
+        self._given_up: set[asyncio.Future[None]] = (
+            set()
+        )  # answers whose records were closed before their end
 
     @property
     def enforcement(self) -> Enforcement | None:
@@ -118,6 +124,7 @@ class Gateway:
         except asyncio.CancelledError:
             reading = [choice.reading for choice in choices if choice.reading is not None]
             if release.gone and reading:
+                self._reading.update(reading)
                 await asyncio.shield(self._in_background(self._close_when_read(reply, reading)))
             elif release.gone:
                 self._close_in_background(reply.closes_of_gone())
@@ -128,6 +135,7 @@ class Gateway:
             await self._close_in_background(reply.closes_of_abort("the tap failed"))
             raise
         finally:
+            self._give_up(choices)
             self.meters.finished(choices, streamed=request.stream)
 
     async def _attempt(self, reply: Reply, opens: Sequence[Part], release: Release) -> None:
@@ -146,11 +154,16 @@ class Gateway:
             await send_error(release, Failure.CHANNEL_EXHAUSTED)
 
     async def drain(self) -> None:
-        """Wait until every record is closed; answers still being read are given up.
+        """Wait until every record is closed and nothing uses the server any more.
 
         uvicorn cancels the requests in flight and does not wait for them, and not even that when it is
         told to hurry: a close that the end of the event loop overtook would be missing from the log.
+        Answers of clients that have gone are read on for a while, then given up.
         """
+        for given_up in self._given_up:
+            given_up.cancel()
+        if self._reading:
+            await asyncio.wait(self._reading, timeout=_LAST_READING)
         for reading in self._reading:
             reading.cancel()
         if self._answering:
@@ -161,6 +174,9 @@ class Gateway:
             await asyncio.wait(self._answering.values(), timeout=_LAST_WAIT)
         while self._last_closes:
             await asyncio.gather(*self._last_closes, return_exceptions=True)
+        for given_up in self._given_up:
+            given_up.cancel()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
 
     async def _fail(self, reply: Reply, error: UpstreamError, release: Release) -> None:
         self.meters.failed += 1
@@ -190,10 +206,17 @@ class Gateway:
 
     async def _close_when_read(self, reply: Reply, reading: Sequence[asyncio.Future[None]]) -> None:
         """Close the records of a client that has gone once its answers have been read."""
-        self._reading.update(reading)
         await asyncio.wait(reading)
         self._reading.difference_update(reading)
         await self._append_closes(reply.closes_of_gone(received=True))
+
+    def _give_up(self, choices: Sequence[Choice]) -> None:
+        """Remember what is still being read though nobody waits for it, so that `drain` ends it."""
+        for choice in choices:
+            reading = choice.reading
+            if reading is not None and not reading.done() and reading not in self._reading:
+                self._given_up.add(reading)
+                reading.add_done_callback(self._given_up.discard)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ullage.errors import UsageError
 from ullage.log.keys import TapKeys
+from ullage.log.segments import CLIENT_BYTES, SEALED_FOLDER
+from ullage.log.writer import LogWriter
 from ullage.monitor.watch import Watch
 from ullage.network.journal import WireJournal
 from ullage.network.sign_of_life import LifeWatch
@@ -19,6 +21,7 @@ from ullage.tap.app import TapApp
 from ullage.tap.budgets import Budgets
 from ullage.tap.cap import LinkCap
 from ullage.tap.capacity import Counts, CovertBudget
+from ullage.tap.client_book import ClientBook
 from ullage.tap.client_call import Call
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
@@ -68,8 +71,10 @@ def build(
     past: Past,
 ) -> Parts:
     """Raises UsageError for settings that cannot be."""
-    budgets = Budgets(settings.client_day_bytes, settings.day_bytes)
-    budgets.restore(past.released, past.time_ns)
+    budgets = Budgets(
+        settings.client_day_bytes, settings.day_bytes, book=_client_book(settings, recorder, keys)
+    )
+    budgets.restore(past.released, past.time_ns or time.time_ns())
     gate, meters = Gate(), Meters()
     cap = None if settings.cap is None else LinkCap.make(settings.cap, settings.cap_patience, time.monotonic)
     journal = _wire_journal(settings, recorder.log.header.log_id)
@@ -118,6 +123,13 @@ def check_certificate(certificate: Path, key: Path | None) -> None:
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "they do not fit"
         raise UsageError(f"TLS cannot be used with {certificate} and {key}: {reason}.") from error
+
+
+def _client_book(settings: TapSettings, recorder: Recorder, keys: TapKeys) -> ClientBook | None:
+    """What each client had today, where clients have a budget and the log is a folder of ours."""
+    if settings.client_day_bytes is None or not isinstance(recorder.log, LogWriter):
+        return None
+    return ClientBook(recorder.log.directory / SEALED_FOLDER / CLIENT_BYTES, keys.seed)
 
 
 def _wire_journal(settings: TapSettings, log_id: str) -> WireJournal | None:

@@ -23,6 +23,7 @@ from ullage.log.record import HeaderPart, first_problem
 from ullage.log.recovery import holds_log
 from ullage.log.writer import LogWriter
 from ullage.network.isolation import Isolation
+from ullage.tap.beside import Beside
 from ullage.tap.capacity import CovertTerms
 from ullage.tap.client_http import ClientLimits, ClientProtocol
 from ullage.tap.draft import DEFAULT_REPLACEMENTS
@@ -206,6 +207,8 @@ def serve(
         recorder.close()
     if parts.gateway.gate.holds(Failure.LOG_UNAVAILABLE):
         raise FaultError("The log could not be written any more; look at its disk before the next start.")
+    if parts.gateway.gate.holds(Failure.INTERNAL_ERROR):
+        raise FaultError("A part of the tap failed while it ran, as said above; nothing was released since.")
 
 
 def _http_config(settings: TapSettings) -> uvicorn.Config:
@@ -237,20 +240,19 @@ async def _serve(
     config: uvicorn.Config, listener: socket.socket, operations: socket.socket | None, parts: Parts
 ) -> None:
     parts.supervisor.look_at_meter()  # closed from the first request on, until it is heard
-    beside = [asyncio.ensure_future(parts.supervisor.run())]
+    beside = Beside(parts.gateway.gate)
+    beside.start("the watch of clock, log and meter", parts.supervisor.run())
     if parts.gateway.enforcement is not None:
         watch = EnforcerWatch(parts.gateway.enforcement.client, parts.gateway.gate)
-        beside.append(asyncio.ensure_future(watch.run()))
+        beside.start("the watch of the enforcer", watch.run())
     if parts.telemetry is not None:
-        beside.append(asyncio.ensure_future(parts.telemetry.run()))
+        beside.start("telemetry", parts.telemetry.run())
     if operations is not None:
-        beside.append(asyncio.ensure_future(_serve_operations(parts.operations, operations)))
+        beside.start("the operator's address", _serve_operations(parts.operations, operations))
     try:
         await _Server(config).serve([listener])
     finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await beside.stop()
     await parts.gateway.drain()
     parts.upstream.close()
     if parts.watch is not None:

@@ -41,15 +41,7 @@ class Supervisor:
         self._identity = _identity_of(recorder.log)
 
     async def run(self) -> None:
-        """Until it is cancelled. If it cannot go on, the gate closes for good: nobody else would close it."""
-        try:
-            await self._look()
-        except Exception as error:
-            why = f"the tap's own watch failed ({type(error).__name__}); nothing is released, start it again"
-            self._gate.trip(Failure.LOG_UNAVAILABLE, why)
-            raise
-
-    async def _look(self) -> None:
+        """Until it is cancelled. If it cannot go on, `ullage.tap.beside` closes the gate for good."""
         while True:
             self.look_at_clock()
             self._look_at_log()
