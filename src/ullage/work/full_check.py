@@ -35,6 +35,7 @@ class FullCheck:
         self._kernel = default_kernel(shape.inner)
         self._tables: dict[int, NDArray[np.int32]] = {}
         self._filled: dict[int, int] = {}
+        self._coming: dict[int, int] = {}  # by slot: the job whose tiles are on their way
         # Bounded: a slot's thread waits here, so that a prover faster than the checks gets no more jobs.
         self._waiting: queue.Queue[tuple[Unit, NDArray[np.int32]] | None] = queue.Queue(_MOST_WAITING)
         self._pending: set[int] = set()
@@ -55,13 +56,15 @@ class FullCheck:
             return number in self._pending
 
     def take(self, unit: Unit, tile: Tile) -> None:
-        """Add rows. Raises MalformedError for rows out of order, doubled, or of another size."""
+        """Add rows. Raises MalformedError for rows out of order, doubled, or of another size, and for those
+        of another product of this slot before the last one is whole."""
         width = 4 * self._shape.columns
         first = self._filled.get(unit.number, 0)
         rows, rest = divmod(len(tile.data), width)
         with self._lock:
             wanted = unit.number in self._wanted
-        if not wanted or rest or rows == 0 or tile.first_row != first or first + rows > self._shape.rows:
+        fits = not rest and rows > 0 and tile.first_row == first and first + rows <= self._shape.rows
+        if not wanted or not fits or self._coming.setdefault(unit.slot, unit.number) != unit.number:
             raise MalformedError(f"it sent rows of job {unit.number} that do not fit (row {tile.first_row}).")
         if first == 0:
             self._tables[unit.number] = np.empty((self._shape.rows, self._shape.columns), dtype=np.int32)
@@ -69,10 +72,21 @@ class FullCheck:
         table[first : first + rows] = np.frombuffer(tile.data, dtype="<i4").reshape(rows, -1)
         self._filled[unit.number] = first + rows
         if first + rows == self._shape.rows:
-            del self._tables[unit.number], self._filled[unit.number]
+            del self._tables[unit.number], self._filled[unit.number], self._coming[unit.slot]
             with self._lock:
                 self._wanted.discard(unit.number)
             self._waiting.put((unit, table))
+
+    def drop(self, slot: int, numbers: set[int]) -> None:
+        """These jobs' slot was lost: what has not come of their products never will."""
+        self._coming.pop(slot, None)
+        with self._lock:
+            gone = numbers & self._wanted
+            self._wanted -= gone
+            self._pending -= gone
+        for number in gone:
+            self._tables.pop(number, None)
+            self._filled.pop(number, None)
 
     def settle(self, numbers: set[int], seconds: float) -> None:
         """Wait at most so long until none of these jobs is left to check."""

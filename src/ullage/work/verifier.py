@@ -204,8 +204,11 @@ class Session:
                     self._note(f"slot {slot} was lost: {error}")
             with self._lock:
                 stream = self._streams.pop(slot, None)
-                for unit in self.units.values():
-                    unit.lost |= unit.slot == slot and unit.answered is None
+                own = {unit.number: unit for unit in self.units.values() if unit.slot == slot}
+                for unit in own.values():
+                    unit.lost |= unit.answered is None
+            if self._full:
+                self._full.drop(slot, set(own))
             if stream:
                 stream.close()
                 with self._lock:
