@@ -6,6 +6,7 @@ import gzip
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -15,6 +16,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         KINDS[sys.argv[1]](self)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.do_GET()
 
     def head(self, status: int, **headers: str) -> None:
         self.send_response(status)
@@ -45,8 +50,25 @@ def drip(handler: Handler) -> None:
         return
 
 
+def drip_head(handler: Handler) -> None:
+    """A head without an end, a byte now and then: every one of them comes in time."""
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-head: ")
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+    except OSError:
+        return
+
+
+@cache
+def zeros() -> bytes:
+    """50 MiB of them, compressed."""
+    return gzip.compress(bytes(50 << 20))
+
+
 def bomb(handler: Handler) -> None:
-    data = gzip.compress(bytes(50 << 20))
+    data = zeros()
     handler.head(200, Content_Encoding="gzip", Content_Length=str(len(data)))
     handler.wfile.write(data)
 
@@ -88,10 +110,23 @@ def nothing(handler: Handler) -> None:
 
 KINDS: dict[str, Callable[[Handler], None]] = {
     kind.__name__: kind
-    for kind in (endless, drip, bomb, not_gzip, redirect, forbidden, stumbling, broken, short, nothing)
+    for kind in (
+        endless,
+        drip,
+        drip_head,
+        bomb,
+        not_gzip,
+        redirect,
+        forbidden,
+        stumbling,
+        broken,
+        short,
+        nothing,
+    )
 }
 
 if __name__ == "__main__":
+    zeros()  # made before anybody waits for it
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(f"listening on http://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()

@@ -67,6 +67,7 @@ def test_what_is_no_log(location: str) -> None:
     [
         ("endless", MalformedError, "longer than"),
         ("drip", FaultError, "more than 1 seconds"),
+        ("drip_head", FaultError, "more than 2 seconds"),
         ("bomb", MalformedError, "longer than"),
         ("not_gzip", MalformedError, "gzip"),
         ("redirect", FaultError, "redirects to 'file:///etc/passwd', which is not followed"),

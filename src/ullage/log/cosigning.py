@@ -11,12 +11,14 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from ullage.errors import FaultError, IntegrityError, MalformedError, UllageError, UsageError
 from ullage.log.cosignature import CosignedCheckpoint, WitnessVerifier, add_cosignatures, open_cosigned
+from ullage.log.deadline import within
 from ullage.log.files import read_limited, replace
 from ullage.log.policy import Policy
 from ullage.log.prover import Prover
@@ -56,7 +58,9 @@ class WitnessClient:
         with httpx.Client(follow_redirects=False, timeout=self.timeout_s) as client:
             for _ in range(_ATTEMPTS):
                 proof = prover.consistency(old)
-                status, kind, body = self._post(client, AddCheckpoint(old, proof, note).to_bytes())
+                late = f"{self.key.name} at {self.url} took more than {2 * self.timeout_s:g} seconds."
+                request = AddCheckpoint(old, proof, note).to_bytes()
+                status, kind, body = within(2 * self.timeout_s, partial(self._post, client, request), late)
                 match = _SIZE.fullmatch(body) if status == 409 and kind == SIZE_TYPE else None
                 if match is None:
                     break

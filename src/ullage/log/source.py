@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import httpx
 
 from ullage.errors import FaultError, MalformedError, UsageError
+from ullage.log.deadline import within
 from ullage.log.tiles import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, Bundle, Tile, cut_bundle
 
 _CONNECTIONS = 8
@@ -118,7 +120,8 @@ class HttpSource:
         reason = ""
         for attempt in range(_ATTEMPTS):
             try:
-                return self._get(path, limit)
+                late = f"{self.prefix}/{path} took more than {2 * self.timeout_s:g} seconds."
+                return within(2 * self.timeout_s, partial(self._get, path, limit), late)
             except (httpx.TransportError, _StumbleError) as error:
                 reason = str(error) or type(error).__name__
                 if attempt < _ATTEMPTS - 1:
