@@ -39,6 +39,7 @@ LOGS: dict[str, dict[str, Any]] = {
     "stops-early": {"edits": {"1": {"keep": 7}}},
     "silent": {"edits": {"1": {"keep": 0}}},
     "client-gone": {"edits": {"1": {"keep": 7, "outcome": "client-gone", "finish_reason": None}}},
+    "failed": {"edits": {"1": {"keep": 0, "outcome": "upstream-failed", "finish_reason": None}}},
     "gone-and-changed": {
         "edits": {
             "1": {"keep": 7, "outcome": "client-gone", "finish_reason": None, "tokens": {"2": 66}},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ullage.audit import envelope
 from ullage.audit.verdict import Outcome
-from ullage.errors import IntegrityError, MalformedError
+from ullage.errors import IntegrityError, MalformedError, UsageError
 from ullage.log.signed_note import NoteSigner
 
 SIGNER = NoteSigner("test.example/verdict", bytes(range(32)))
@@ -135,7 +135,7 @@ def test_no_flipped_bit_changes_what_is_read(place: int, bit: int) -> None:
 
 def test_files_are_read_with_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "verdict"
-    with pytest.raises(MalformedError, match="cannot be read"):
+    with pytest.raises(UsageError, match="There is no file"):
         envelope.read_verdict(path, SIGNER.verifier)
     with path.open("wb") as file:
         file.truncate(5 << 20)

@@ -9,7 +9,7 @@ import pytest
 from tests.audit.conftest import TAP_KEYS
 from ullage.audit.replay import Replay
 from ullage.audit.replay import replay as reproduce
-from ullage.errors import MalformedError, UsageError
+from ullage.errors import MalformedError, UndecidedError, UsageError
 from ullage.log.openers import load_opener
 
 Logs = dict[str, Path]
@@ -37,6 +37,8 @@ def test_an_answer_that_was_cut_short_is_compared_as_far_as_it_goes(logs: Logs, 
 
 
 def test_what_cannot_be_replayed_is_said(logs: Logs, model: Path) -> None:
+    with pytest.raises(UndecidedError, match=r"no output \(upstream-failed\)"):
+        replay(logs["failed"], 1, model)
     with pytest.raises(UsageError, match="no record 40"):
         replay(logs["small"], 40, model)
     with pytest.raises(MalformedError, match="outside the model's"):

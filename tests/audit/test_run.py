@@ -19,7 +19,7 @@ from ullage.claims import Bound, Evidence, read_claims
 from ullage.errors import IntegrityError, UllageError, UsageError
 from ullage.log.forgetting import forget_records
 from ullage.log.keys import load_tap_keys, load_verifier
-from ullage.log.openers import load_opener
+from ullage.log.openers import RecordKeys, load_opener
 from ullage.log.reader import LogReader
 from ullage.log.tiles import bundle_at
 from ullage.log.writer import LogWriter
@@ -333,3 +333,11 @@ def test_seeds_that_no_tap_issued_fail_and_another_key_is_refused(
     create_keys(tmp_path / "other", Role.TAP)
     with pytest.raises(UsageError, match="another seed key"):
         audit(logs["small"], model, seed_key=tmp_path / "other" / "seed.key")
+
+
+def test_keys_of_another_logs_records_are_a_mistake(
+    logs: dict[str, Path], model: Path, tmp_path: Path
+) -> None:
+    RecordKeys("test.example/other", {0: bytes(32)}).write(tmp_path / "keys.json")
+    with pytest.raises(UsageError, match=r"are of the log test\.example/other"):
+        audit_log(AuditRequest(logs["small"], model, record_keys=tmp_path / "keys.json"))

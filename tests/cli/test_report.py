@@ -39,6 +39,7 @@ def test_errors_are_sentences(tmp_path: Path) -> None:
         (): 2,
         ("--claims", claims, "--key", claims): 2,
         ("--claims", tmp_path / "none.json"): 2,
+        ("--claims", claims, "--log", tmp_path): 2,  # no log: a mistake, not one that fails
         ("--claims", claims, "--out", tmp_path / "no" / "page.html"): 4,
     }
     for arguments, code in cases.items():

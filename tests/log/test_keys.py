@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from ullage.errors import MalformedError, UllageError, UsageError
-from ullage.log.keys import Role, create_keys, load_tap_keys, load_verifier, load_verifier_keys
+from ullage.log.keys import (
+    Role,
+    create_keys,
+    load_tap_keys,
+    load_verifier,
+    load_verifier_keys,
+    load_witness_verifier,
+)
 
 
 def test_the_files_of_each_role(tmp_path: Path) -> None:
@@ -86,3 +93,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UllageError):
         create_keys(tmp_path / "file" / "keys")
+
+
+def test_another_file_than_a_public_key_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    create_keys(tmp_path, Role.ALL)
+    with pytest.raises(UsageError, match="is a folder: give the public key in it"):
+        load_verifier(tmp_path)
+    with pytest.raises(UsageError, match=r"log\.key is not a public key: give a \.pub file") as caught:
+        load_verifier(tmp_path / "log.key")
+    assert (tmp_path / "log.key").read_text().strip() not in str(caught.value)
+    with pytest.raises(UsageError, match=r"give its witness\.pub"):
+        load_witness_verifier(tmp_path / "log.pub")

@@ -14,7 +14,7 @@ from pathlib import Path
 from ullage.audit.examination import check_model
 from ullage.audit.finish import finish_reason
 from ullage.audit.recompute import check_tokens, parameters_of
-from ullage.errors import MalformedError
+from ullage.errors import MalformedError, UndecidedError
 from ullage.log.openers import Opener
 from ullage.log.reader import LogReader
 from ullage.log.record import Record
@@ -57,10 +57,14 @@ def replay(
 
     Raises UsageError when there is no such record, or log and model do not go together; IntegrityError when
     the log's entries are not those that were signed; MalformedError when the record's tokens are not the
-    model's. `opener` reads the sealed record. `progress` is called with the number of reference tokens.
+    model's; UndecidedError when nothing was delivered. `opener` reads the sealed record. `progress` is called
+    with the number of reference tokens.
     """
     reader = LogReader.open(log, key, opener)
     record = reader.record(counter)
+    if not record.output_ids and (record.close is None or record.close.outcome != "complete"):
+        how = "open" if record.close is None else record.close.outcome
+        raise UndecidedError(f"Record {counter} has no output ({how}), so there is nothing to reproduce.")
     reader.prove_record(counter)
     profile = get_profile(reader.header.profile)
     check_model(model, reader.header.model_digest)

@@ -34,7 +34,7 @@ from ullage.errors import UsageError
 from ullage.log.checkpoint import Checkpoint
 from ullage.log.findings import LogFindings
 from ullage.log.keys import load_seed_key, load_verifier, load_verifier_keys
-from ullage.log.openers import load_opener
+from ullage.log.openers import RecordKeys, load_opener
 from ullage.log.reader import LogReader
 from ullage.log.record import HeaderPart
 from ullage.model.tokenizer import ModelTokenizer
@@ -99,6 +99,7 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
     for finding in findings.findings:
         if finding.code == "not-a-log":
             raise UsageError(finding.sentence)
+    _check_opener(reader, findings)
     opened = _Opened(request, reader, findings, keys.selection if keys else None, progress)
     examination, result = opened.exactly() if request.exact else opened.within_tolerance(signed)
     if request.out is None or keys is None:
@@ -130,6 +131,18 @@ def _check_engine(request: AuditRequest) -> None:
         raise UsageError(
             f"{', '.join(names)} needs the whole distributions of the reference that was calibrated: "
             "leave out --reference-url, and the weights are loaded here."
+        )
+
+
+def _check_opener(reader: LogReader, findings: LogFindings) -> None:
+    """Raise UsageError for keys of another log's records: no record of this one could be read."""
+    keys, header = reader.opener, findings.header
+    if not findings.integrity or header is None:
+        return  # a verdict on the log, whatever opens its records
+    if isinstance(keys, RecordKeys) and keys.log_id != header.log_id:
+        raise UsageError(
+            f"The keys of records are of the log {keys.log_id}, and this is {header.log_id}: give those that "
+            "`ullage log open` wrote for it."
         )
 
 

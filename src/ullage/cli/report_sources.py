@@ -98,6 +98,9 @@ def _log(
         return (), [], ()
     reader = LogReader.open(request.log, None if request.key is None else load_verifier(request.key))
     found = reader.verify(progress)
+    for finding in found.findings:
+        if finding.code == "not-a-log":  # a folder named wrongly must not read as a log that fails
+            raise UsageError(finding.sentence)
     header = found.header
     view = LogView(
         name=str(request.log),

@@ -142,7 +142,7 @@ def storage_fault(what: Path, error: OSError) -> FaultError:
             f"The disk under {what} is full, so nothing more is recorded or released; make room."
         )
     return FaultError(
-        f"The disk under {what} failed ({error.strerror}); nothing more is recorded or released."
+        f"{what} cannot be written ({error.strerror}), so nothing more is recorded or released."
     )
 
 

@@ -141,8 +141,12 @@ def load_witness_signer(directory: Path) -> WitnessSigner:
 
 
 def load_witness_verifier(path: Path) -> WitnessVerifier:
-    """Read a witness's public key, `witness.pub`. Raises UsageError, MalformedError."""
-    return WitnessVerifier.parse(_read_line(path, read_limited(path, _MAX_KEY_FILE)))
+    """Read a witness's public key, `witness.pub`. Raises UsageError."""
+    data = read_limited(path, _MAX_KEY_FILE)
+    try:
+        return WitnessVerifier.parse(_read_line(path, data))
+    except MalformedError as error:
+        raise UsageError(f"{path} is not a witness's public key: give its witness.pub.") from error
 
 
 def load_verifier(path: Path) -> NoteVerifier:

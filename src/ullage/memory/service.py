@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -39,7 +40,8 @@ def bind(address: str) -> socket.socket:
     try:
         return socket.create_server((host.removeprefix("[").removesuffix("]"), int(port)))
     except OSError as error:
-        raise UsageError(f"Cannot listen on {address}: {error.strerror}.") from error
+        said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise UsageError(f"Cannot listen on {address}: {said}; choose another address.") from error
 
 
 def build(settings: Settings, host: Host | None = None) -> Agent:
