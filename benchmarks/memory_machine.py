@@ -371,6 +371,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--pause", type=float, default=5.0, help="mean seconds between chains")
+    parser.add_argument("--outside-us", type=float, default=50.0, help="shortest round trip to a helper")
     parser.add_argument("--warm-up", type=float, default=5.0)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--window", type=float, default=30.0)
@@ -378,7 +379,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends as well
     machine, verifier = split_cores(options.machine_cores)
     os.sched_setaffinity(0, machine)
-    rates = calibrate(256 * MIB, options.store, 3, cores=usable_cores())
+    rates = calibrate(256 * MIB, options.store, 3, cores=usable_cores(), outside=options.outside_us * 1e-6)
     os.sched_setaffinity(0, verifier)
     options.cores = machine
     print(f"calibrated: {rates.model_dump(mode='json')}", file=sys.stderr)
