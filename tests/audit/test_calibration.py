@@ -203,7 +203,7 @@ def test_what_is_no_calibration_is_refused(setting: Setting, tmp_path: Path) -> 
         path.write_bytes(data)
         with pytest.raises(MalformedError, match="not a calibration"):
             setting.audit(setting.window, calibration=path)
-    with pytest.raises(MalformedError, match="cannot be read"):
+    with pytest.raises(UsageError, match="There is no file"):
         setting.audit(setting.window, calibration=tmp_path / "none")
     bad = changed(setting, tmp_path / "bad", noise={"version": 1})
     with pytest.raises(MalformedError):

@@ -306,7 +306,7 @@ def test_a_failing_disk_ends_the_writer(
         patch.setattr(os, call, fail)
         results = asyncio.run(appends(writer))
     assert all(isinstance(result, FaultError) for result in results)
-    with pytest.raises(FaultError, match="full" if number == errno.ENOSPC else "failed"):
+    with pytest.raises(FaultError, match="full" if number == errno.ENOSPC else "cannot be written"):
         writer.append_sync(opening(3))
     with pytest.raises(FaultError):
         writer.checkpoint()
