@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import statistics
@@ -28,8 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -39,13 +39,16 @@ from numpy.typing import NDArray
 from ullage.memory.cache_check import Recompute
 from ullage.memory.calibration import Calibration
 from ullage.memory.cycle import CycleSettings, run_cycle
-from ullage.memory.erasure import MODES, WAYS, Plan
+from ullage.memory.declared import DeclaredState
+from ullage.memory.erasure import MODES, WAYS, Plan, greet
 from ullage.memory.measure import calibrate
 from ullage.memory.region import usable_cores
 from ullage.memory.report import cycle_line
-from ullage.memory.residency import HoldPlan
-from ullage.memory.verifier import Declared, Held, run_erasure, run_hold
+from ullage.memory.residency import Challenger, HoldPlan
+from ullage.memory.verifier import Declared, run_erasure, run_hold
+from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path
+from ullage.model.identity import identify
 
 MIB = 1 << 20
 _ROOT = Path("/sys/fs/cgroup")
@@ -285,9 +288,8 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
             clients, tokens, prompt = (batch, 120, 900) if options.full else (4, 64, 8)
             with Traffic(url, clients, tokens, prompt) as traffic:
                 time.sleep(options.warm_up)
-                challenge = partial(run_hold, agent, plan, rates, declared, inputs={}, dump=False)
-                held = challenge()
-                losses, further = ([], []) if options.full else paired(traffic, options, challenge)
+                held = run_hold(agent, plan, rates, declared, inputs={}, dump=False)
+                losses = [] if options.full else paired(traffic, options, (agent, plan, rates, folder))
     found = held.holding
     return {
         "verdict": found.verdict,
@@ -302,7 +304,6 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
              "frozen": one.frozen, "cache": vars(one.cache) if one.cache else None}
             for one in found.chains
         ],
-        "resident_in_further_sessions": [one.claims[0].value for one in further],
         "requests_lost": traffic.lost,
         "loss_of_tokens_per_pair": losses,
         "loss_of_tokens_median": statistics.median(losses) if losses else None,
@@ -310,21 +311,30 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
 
 
 def paired(
-    traffic: Traffic, options: argparse.Namespace, challenge: Callable[[], Held]
-) -> tuple[list[float], list[Held]]:
-    """Share of tokens a second that challenges cost, window by window beside one without, and what they
-    showed."""
-    losses, sessions = [], []
-    for _ in range(options.pairs):
-        speeds = []
-        for challenged in (False, True):
-            began, before = time.monotonic(), traffic.tokens
-            if challenged:
-                sessions.append(challenge())
-            time.sleep(max(0.0, options.window - (time.monotonic() - began)))
-            speeds.append((traffic.tokens - before) / (time.monotonic() - began))
-        losses.append(1 - speeds[1] / speeds[0])
-    return losses, sessions
+    traffic: Traffic, options: argparse.Namespace, session: tuple[str, HoldPlan, Calibration, Path]
+) -> list[float]:
+    """Share of tokens a second that chains cost, window by window beside one without.
+
+    The ballast stands before the first window, as it does on a machine that serves for hours.
+    """
+    agent, plan, rates, folder = session
+    losses = []
+    with Connection.open(*address_of(agent)) as connection:
+        state = DeclaredState(folder, identify(folder), None)
+        challenger = Challenger(connection, greet(connection).machine_bytes, plan, rates, state)
+        challenger.fit_ballast()
+        for _ in range(options.pairs):
+            speeds = []
+            for challenged in (False, True):
+                began, before = time.monotonic(), traffic.tokens
+                while (left := began + options.window - time.monotonic()) > 0:
+                    time.sleep(min(left, random.expovariate(1 / plan.pause) if challenged else left))
+                    if challenged and time.monotonic() < began + options.window:
+                        challenger.fit_ballast()
+                        challenger.challenge()
+                speeds.append((traffic.tokens - before) / (time.monotonic() - began))
+            losses.append(1 - speeds[1] / speeds[0])
+    return losses
 
 
 def recompute_with(folder: Path) -> Recompute:
