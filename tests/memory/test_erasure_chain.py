@@ -31,8 +31,8 @@ from ullage.redteam.memory.registry import get_cheat
 
 SIZE = 16 * MIB
 PLAN = Plan("stream", SIZE, by="chain", rounds=6, steps=100)
-# Elsewhere is far, so that a claim is close to all that answers.
-FAR = CALIBRATION.model_copy(update={"alternative_seconds": 1.0})
+# Elsewhere is far, and slow: a claim is close to all that answers, also on a busy machine.
+FAR = CALIBRATION.model_copy(update={"alternative_seconds": 1.0, "store_rate": 0.0})
 # A machine as they are: a disk of 1 GB/s and 68 us, memory of 17 GB/s and 17 us a step.
 USUAL = CALIBRATION.model_copy(
     update={
@@ -46,7 +46,7 @@ def test_an_honest_agent_passes() -> None:
         found, (claim,) = run_erasure(address, PLAN, FAR, SIZE, {})
     assert (found.verdict, found.by) == ("pass", "chain")
     assert claim.value is not None
-    assert 0.9 < claim.value < 1  # so that what is above the truth would show
+    assert 0.8 < claim.value < 1  # above the cheats' truth, so that it would show
     assert claim.value == pytest.approx(1 - found.missing)
     assert any("sooner than" in one for one in claim.assumptions)
 
