@@ -55,9 +55,9 @@ from ullage.memory.messages import (
 )
 from ullage.memory.noise import CellNoise, Question, SegmentTag
 from ullage.memory.residency import (
+    ChainRun,
     Challenger,
     HoldPlan,
-    Visit,
     expected_link,
     hold,
     judge_chains,
@@ -112,7 +112,7 @@ def test_what_guessing_a_tag_may_bring_is_taken_from_the_error() -> None:
     assert missing > 1.01 * bounds.missing_share(1e3 / some.asked_bytes, 32, 64, 4, 2, error=plan.error)
 
 
-def test_a_chain_is_a_sample_and_its_share_is_more_than_its_visits() -> None:
+def test_a_chain_is_a_sample_and_its_share_is_more_than_its_steps() -> None:
     welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
     plan = HoldPlan(rounds=5, quorum=2, steps=2048)
     found = judge_chains(plan, CALIBRATION, welcome, (), (chain(0.03), chain(0.03)), deadline=0.1)
@@ -270,7 +270,7 @@ def pages() -> list[bytes]:
 PLAN = HoldPlan(steps=50, rounds=2, quorum=1, budget=0)
 
 
-def challenged(agent: Agent) -> Visit | None:
+def challenged(agent: Agent) -> ChainRun | None:
     """One chain over what the agent holds."""
     folder = builtin_path()
     declared = DeclaredState(folder, identify(folder), page_recompute)
@@ -380,8 +380,8 @@ def held(machine: int | None) -> dict[str, Claim]:
     plan = HoldPlan(rounds=5, quorum=1, steps=2048)
     sizes = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 512 * MIB}
     counted = {SegmentKind.BALLAST: 512 * MIB, SegmentKind.KV_CACHE: 256 * MIB}
-    visit = Visit(0.03, False, True, 0.1, 0.03, sizes, counted)
-    found = judge_chains(plan, CALIBRATION, welcome, (), (visit,), deadline=0.03)
+    run = ChainRun(0.03, False, True, 0.1, 0.03, sizes, counted)
+    found = judge_chains(plan, CALIBRATION, welcome, (), (run,), deadline=0.03)
     assert 0 < found.missing_bytes < 200 * MIB
     claims = holding_claims(found, machine, Window(start="1", end="2"), {})
     missing = found.missing_bytes / (machine or 2 << 30)

@@ -19,7 +19,7 @@ from ullage.memory.erasure import greet
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
 from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.residency import HoldPlan, Visit, expected_link, judge_chains
+from ullage.memory.residency import ChainRun, HoldPlan, expected_link, judge_chains
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
@@ -154,9 +154,9 @@ def test_behind_a_buffer_there_are_zeros() -> None:
     assert bytes(source.read(8, 2)) == b"\0\0"
 
 
-def chain(seconds: float, *, late: bool = False, correct: bool = True, warning: float = 0.0) -> Visit:
+def chain(seconds: float, *, late: bool = False, correct: bool = True, warning: float = 0.0) -> ChainRun:
     sizes = {SegmentKind.BALLAST: 1 << 30}
-    return Visit(seconds, late, correct, warning, seconds, sizes, sizes)
+    return ChainRun(seconds, late, correct, warning, seconds, sizes, sizes)
 
 
 def test_the_verdict_follows_the_rule() -> None:
@@ -166,7 +166,7 @@ def test_the_verdict_follows_the_rule() -> None:
     plan = HoldPlan(rounds=5, quorum=2, steps=2048)
     quick = CALIBRATION.model_copy(update={"step_seconds": 3e-6})
 
-    def judged(*chains: Visit) -> tuple[str, float]:
+    def judged(*chains: ChainRun) -> tuple[str, float]:
         deadline = plan.slack * plan.steps * quick.step_seconds
         found = judge_chains(plan, quick, welcome, (), chains, deadline=deadline)
         return found.verdict, found.proven_bytes / (1 << 30)

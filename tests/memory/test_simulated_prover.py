@@ -19,7 +19,7 @@ from ullage.memory import bounds
 from ullage.memory.chain import WIDTH
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import VERSION, Welcome
-from ullage.memory.residency import Holding, HoldPlan, Visit, judge_chains
+from ullage.memory.residency import ChainRun, Holding, HoldPlan, judge_chains
 from ullage.memory.segments import SegmentKind
 
 WELCOME = Welcome(VERSION, 1 << 50, "", (("main memory", 1 << 50),), ())
@@ -35,7 +35,7 @@ class Machine:
     fetch_seconds: float
     warning: float
 
-    def walk(self, steps: int, random: np.random.Generator) -> Visit:
+    def walk(self, steps: int, random: np.random.Generator) -> ChainRun:
         """One chain, as quickly as it can."""
         seconds, needed = 0.0, 0.0
         for _ in range(steps):
@@ -47,7 +47,7 @@ class Machine:
             needed += met
             seconds += self.fetch_seconds * bool(met)
         sizes = {SegmentKind.BALLAST: self.blocks * CHAIN_BLOCK_BYTES}
-        return Visit(max(seconds, 1e-9), False, True, self.warning, seconds, sizes, sizes)
+        return ChainRun(max(seconds, 1e-9), False, True, self.warning, seconds, sizes, sizes)
 
     @property
     def held(self) -> int:
@@ -59,7 +59,7 @@ def judged(machine: Machine, plan: HoldPlan, deadline: float, random: np.random.
     rates = CALIBRATION.model_copy(
         update={"store_rate": machine.store_rate, "alternative_seconds": machine.fetch_seconds}
     )
-    chains: list[Visit] = []
+    chains: list[ChainRun] = []
     while len(chains) < plan.rounds and sum(one.seconds <= deadline for one in chains) < plan.quorum:
         chains.append(machine.walk(plan.steps, random))
     in_time = [one for one in chains if one.seconds <= deadline]
@@ -100,7 +100,7 @@ def test_a_prover_just_below_the_claim_is_in_time_as_seldom_as_claimed(
     honest = Machine(blocks, 0, store_rate, 1e-4, 0.0)
     deadline = 0.25 * plan.steps * honest.fetch_seconds
     sizes = {SegmentKind.BALLAST: blocks * CHAIN_BLOCK_BYTES}
-    slow = Visit(deadline, False, True, 0.0, deadline, sizes, sizes)
+    slow = ChainRun(deadline, False, True, 0.0, deadline, sizes, sizes)
     rates = CALIBRATION.model_copy(
         update={"store_rate": store_rate, "alternative_seconds": honest.fetch_seconds}
     )

@@ -26,7 +26,7 @@ from ullage.memory.messages import (
     Segments,
     Welcome,
 )
-from ullage.memory.residency import HoldPlan, Visit, judge_chains
+from ullage.memory.residency import ChainRun, HoldPlan, judge_chains
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 from ullage.memory.verifier import Declared, run_erasure, run_hold
 from ullage.memory.wire import Connection
@@ -86,10 +86,10 @@ def test_the_chain_that_proves_least_counts_and_not_the_one_that_counts_least() 
     large = {SegmentKind.KV_CACHE: 20 << 30}
     slightly_more = {SegmentKind.KV_CACHE: (1 << 30) + 1}
 
-    def chain(challenged: dict[SegmentKind, int], counted: dict[SegmentKind, int]) -> Visit:
-        return Visit(0.03, False, True, 0.0, 0.03, challenged, counted)
+    def chain(challenged: dict[SegmentKind, int], counted: dict[SegmentKind, int]) -> ChainRun:
+        return ChainRun(0.03, False, True, 0.0, 0.03, challenged, counted)
 
-    def proven(*chains: Visit) -> float:
+    def proven(*chains: ChainRun) -> float:
         deadline = plan.slack * plan.steps * quick.step_seconds
         return judge_chains(plan, quick, welcome, (), chains, deadline=deadline).proven_bytes
 
@@ -106,7 +106,7 @@ def test_each_kind_has_the_chain_that_proves_least_of_it() -> None:
     deadline = plan.steps * 20e-6
     noise = {SegmentKind.BALLAST: 10 << 30, SegmentKind.KV_CACHE: 1 << 30}
     cache = {SegmentKind.BALLAST: 6 << 30, SegmentKind.KV_CACHE: 6 << 30}
-    chains = [Visit(deadline, False, True, 0.0, 0.0, sizes, sizes) for sizes in (noise, cache)]
+    chains = [ChainRun(deadline, False, True, 0.0, 0.0, sizes, sizes) for sizes in (noise, cache)]
     found = judge_chains(plan, CALIBRATION, welcome, (), chains, deadline=deadline)
     assert found.counted == noise
     assert found.proven_by_kind[SegmentKind.BALLAST] < 6 << 30

@@ -10,6 +10,10 @@ from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 
+SLACK = 8.0
+"""The deadline over the calibrated time: what limits patience, and not the claim."""
+CALM = 1.25
+"""A quorum within so many times the calibrated time ends a session: more could hardly show more."""
 TIMES = 64
 """Times that a bound may be at: the deadline, and so many shorter ones, each 1/16 of an octave below."""
 
@@ -50,6 +54,11 @@ class ChainBound:
             error=self.rule.error / 2 / self.rule.rounds,
         )
         return min(size, blocks * CHAIN_BLOCK_BYTES + seconds * calibration.store_rate)
+
+
+def chain_seconds(steps: int, calibration: Calibration) -> float:
+    """What a chain takes on the verifier's twin."""
+    return steps * calibration.step_seconds
 
 
 def fixed_times(deadline: float) -> list[float]:

@@ -105,7 +105,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Erasure:
-    """What happened, and what it proves. Shares are of `region_bytes`."""
+    """What happened, and what it proves. `missing` is a share of `region_bytes`; `recoverable` is one of the
+    bytes asked for, or of the steps where chains asked."""
 
     plan: Plan
     by: By

@@ -13,20 +13,17 @@ import time
 from ullage.errors import IntegrityError
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH, walk
-from ullage.memory.chain_bound import ChainRule, chain_bound
+from ullage.memory.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain_seconds
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import MAX_CHAIN_BLOCKS, Chain, Link
 from ullage.memory.noise import TAG_BYTES, StreamNoise
 from ullage.memory.timing import PATIENCE, Progress, Timing, Verdict, verdict_of
 from ullage.memory.wire import Connection, LateError
 
-_CALM = 1.25  # times the calibrated time: a quorum that is within needs no calmer one
-_SLACK = 8.0  # limits patience and not the claim
-
 
 def chain_deadline(rule: ChainRule, calibration: Calibration, allowance: float) -> float:
     """Seconds that a chain may take."""
-    return _SLACK * rule.steps * calibration.step_seconds + allowance
+    return SLACK * chain_seconds(rule.steps, calibration) + allowance
 
 
 def ask_chains(
@@ -45,7 +42,7 @@ def ask_chains(
     blocks = size // CHAIN_BLOCK_BYTES
     if blocks > MAX_CHAIN_BLOCKS:
         raise IntegrityError("The agent mapped more memory than a chain can run over.")
-    calm = _CALM * rule.steps * calibration.step_seconds
+    calm = CALM * chain_seconds(rule.steps, calibration)
     timings: list[Timing] = []
     while len(timings) < rule.rounds:
         progress("asking", len(timings), rule.rounds)

@@ -9,7 +9,7 @@ from ullage.memory.cache_check import CacheFinding
 from ullage.memory.calibration import Calibration
 from ullage.memory.cycle import Cycle
 from ullage.memory.erasure import Erasure
-from ullage.memory.residency import Visit
+from ullage.memory.residency import ChainRun
 from ullage.memory.verifier import Held
 
 
@@ -120,7 +120,7 @@ def _cache_line(found: CacheFinding) -> str:
     )
 
 
-def _chain_record(chain: Visit) -> dict[str, object]:
+def _chain_record(chain: ChainRun) -> dict[str, object]:
     return {
         **vars(chain),
         "challenged": {kind.name.lower(): size for kind, size in chain.challenged.items()},

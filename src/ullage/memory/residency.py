@@ -14,7 +14,7 @@ from ullage.memory.ballast import Ballast
 from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH, walk
-from ullage.memory.chain_bound import ChainRule, chain_bound
+from ullage.memory.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain_seconds
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, gather_by_reading, join_reads, whole_blocks
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
@@ -56,8 +56,8 @@ class HoldPlan:
     steps: int = 2048
     rounds: int = 20
     quorum: int = 3
-    slack: float = 8.0
-    calm: float = 1.25
+    slack: float = SLACK
+    calm: float = CALM
     pause: float = 0.0
     error: float = 1e-6
     allowance: float = 0.002
@@ -73,7 +73,7 @@ class HoldPlan:
 
 
 @dataclass(frozen=True)
-class Visit:
+class ChainRun:
     """One chain as the verifier's clock saw it. `warning` seconds passed from the first word that announced
     it until it began; `frozen` until the server went on. By kind of segment: bytes challenged, and bytes
     counted."""
@@ -106,7 +106,7 @@ class Holding:
     missing: float
     missing_bytes: float
     verdict: str
-    chains: tuple[Visit, ...]
+    chains: tuple[ChainRun, ...]
 
     @property
     def challenged_bytes(self) -> int:
@@ -149,7 +149,7 @@ class Challenger:
         self._ballast = Ballast(connection)
         declared.noise = self._ballast.noise
         self._announced: float | None = None
-        self.deadline = plan.slack * plan.steps * calibration.step_seconds + plan.allowance
+        self.deadline = plan.slack * chain_seconds(plan.steps, calibration) + plan.allowance
 
     def fit_ballast(self) -> None:
         """Make the ballast what weights and key-value memory leave of the budget.
@@ -162,7 +162,7 @@ class Challenger:
         self._ballast.resize(self._plan.budget - others)
         self._declared.ballast = self._ballast.size
 
-    def challenge(self) -> tuple[Visit | None, tuple[Segment, ...]]:
+    def challenge(self) -> tuple[ChainRun | None, tuple[Segment, ...]]:
         """One chain over the map as it is at that moment, and the map.
 
         None when the server went on before all was read: that says nothing. Raises as `Connection.ask`, and
@@ -197,8 +197,8 @@ class Challenger:
         correct = answer.value == expected_link(segments, sources, asked)
         correct = correct and (cache is None or cache.is_declared) and committed == _commitment(cached)
         late = seconds > self.deadline
-        visit = Visit(seconds, late, correct, began - announced, frozen, challenged, counted, cache)
-        return visit, declared
+        run = ChainRun(seconds, late, correct, began - announced, frozen, challenged, counted, cache)
+        return run, declared
 
     def _sizes(self, segments: Sequence[Segment]) -> dict[SegmentKind, int]:
         sizes: dict[SegmentKind, int] = {}
@@ -265,27 +265,27 @@ def hold(
     """
     most = min(welcome.machine_bytes, machine or welcome.machine_bytes)
     challenger = Challenger(connection, most, plan, calibration, declared)
-    chains: list[Visit] = []
+    chains: list[ChainRun] = []
     segments: tuple[Segment, ...] = ()
-    calm = plan.calm * plan.steps * calibration.step_seconds
+    calm = plan.calm * chain_seconds(plan.steps, calibration)
     challenger.fit_ballast()  # the whole of it; what changes until the chains is little and soon done
     for number in range(plan.rounds):
         progress("chains", number, plan.rounds)
         # Before the first word about the chain: afterwards a prover would fetch what is missing meanwhile.
         time.sleep(random.SystemRandom().expovariate(1 / plan.pause) if plan.pause else 0)
         challenger.fit_ballast()
-        visit, segments = challenger.challenge()
-        if visit is None:
+        run, segments = challenger.challenge()
+        if run is None:
             continue
-        chains.append(visit)
-        if not visit.correct or sum(chain.seconds <= calm for chain in chains) >= plan.quorum:
+        chains.append(run)
+        if not run.correct or sum(chain.seconds <= calm for chain in chains) >= plan.quorum:
             break
     return judge_chains(plan, calibration, welcome, segments, chains, deadline=challenger.deadline)
 
 
 def judge_chains(
     plan: HoldPlan, calibration: Calibration, welcome: Welcome, segments: Sequence[Segment],
-    chains: Sequence[Visit], *, deadline: float,
+    chains: Sequence[ChainRun], *, deadline: float,
 ) -> Holding:  # fmt: skip
     """What chains over `segments` prove; no I/O.
 
@@ -304,7 +304,7 @@ def judge_chains(
         verdict, gone, missing = "pass", bound.gone, bound.missing
         in_time = [chain for chain in in_time if chain.seconds <= bound.within]
 
-    def absent_in(chain: Visit) -> float:
+    def absent_in(chain: ChainRun) -> float:
         challenged, seconds = sum(chain.challenged.values()), chain.warning + chain.seconds
         return bound.missing_bytes(calibration, challenged, seconds) if bound else float(challenged)
 

@@ -32,9 +32,8 @@ from ullage.tap.tokens import Tokenizer
 from ullage.tap.upstream import Upstream
 
 _LAST_WAIT: Final = 5.0  # seconds for requests in flight to close their records when the tap ends
-_LAST_READING: Final = (
-    15.0  # and for answers on a metered link to be read, whose bytes are unexplained otherwise
-)
+# Seconds for answers on a metered link to be read, whose bytes are unexplained otherwise.
+_LAST_READING: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,8 @@ class Gateway:
         self._last_closes: set[asyncio.Task[None]] = set()
         self._reading: set[asyncio.Future[None]] = set()  # answers whose clients have gone
         self._ending = asyncio.Event()  # the tap ends
-        self._given_up: set[asyncio.Future[None]] = (
-            set()
-        )  # answers whose records were closed before their end
+        # Answers whose records were closed before their end.
+        self._given_up: set[asyncio.Future[None]] = set()
 
     @property
     def enforcement(self) -> Enforcement | None:

@@ -75,7 +75,7 @@ class _Helped(MissingBlocksKeeper):
         return super().answer(space, question)
 
     def chain(self, asked: Chain) -> bytes:
-        self._fetched = {}  # a chain says what it wants visit by visit
+        self._fetched = {}  # a chain says what it wants step by step
         return super().chain(asked)
 
     def _remote(self, space: int, block: int) -> memoryview:
