@@ -159,9 +159,7 @@ def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
             address = line_with(process.stdout, r"listening on (\S+)")
             for state in ("cold", "warm"):
                 before = cpu_seconds(process.pid), cpu_seconds(os.getpid())
-                erasure, (claim, *_) = run_erasure(
-                    address, Plan(mode, by=options.by if mode == "stream" else None), rates, size, {}
-                )
+                erasure, (claim, *_) = run_erasure(address, Plan(mode, by=options.by), rates, size, {})
                 after = cpu_seconds(process.pid), cpu_seconds(os.getpid())
                 found[f"{mode} {state}"] = {
                     "erased_fraction": claim.value,
@@ -367,7 +365,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--store", type=Path, help="folder on the fastest disk; without it there is none")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--by", choices=WAYS, help="for stream; what proves more without")
+    parser.add_argument("--by", choices=WAYS, help="what proves more without")
     parser.add_argument("--mode", choices=MODES, default="stream")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--between", type=float, default=2.0, help="seconds from one cycle to the next")

@@ -33,8 +33,8 @@ def plain_walk(asked: Chain, memory: bytes) -> bytes:
         numbers = stream.update(bytes(8 * asked.width))
         read = b""
         for index in range(asked.width):
-            block = int.from_bytes(numbers[8 * index : 8 * index + 8], "big") % asked.blocks
-            read += memory[block * 512 : (block + 1) * 512]
+            block = int.from_bytes(numbers[8 * index : 8 * index + 8], "little") % asked.blocks
+            read += memory[block * 128 : (block + 1) * 128]
         tag = Cipher(algorithms.AES(asked.nonce), modes.GCM(link[:12])).encryptor()
         tag.authenticate_additional_data(read)
         tag.finalize()
@@ -46,13 +46,17 @@ def plain_walk(asked: Chain, memory: bytes) -> bytes:
 def test_a_walk_is_what_the_format_says(nonce: bytes, steps: int, width: int, blocks: int) -> None:
     memory = np.random.default_rng(7).bytes(64 * CHAIN_BLOCK_BYTES)
     asked = Chain(0, nonce, steps, width, blocks)
-    assert walk(asked, gather_from_views([memoryview(memory)])) == plain_walk(asked, memory)
+    assert walk(asked, gather_from_views([memoryview(memory)], CHAIN_BLOCK_BYTES)) == plain_walk(
+        asked, memory
+    )
 
 
 def test_a_golden_walk() -> None:
     memory = bytes(range(256)) * 4 * 16
-    found = walk(Chain(0, bytes(range(16)), 3, 32, 16), gather_from_views([memoryview(memory)]))
-    assert found.hex() == "c85c9604b70ba0506877cb9928d8061f"
+    found = walk(
+        Chain(0, bytes(range(16)), 3, 32, 16), gather_from_views([memoryview(memory)], CHAIN_BLOCK_BYTES)
+    )
+    assert found.hex() == "f3a1af6577aa909d2b96f2723ac958cf"
 
 
 def test_each_block_is_as_likely() -> None:
@@ -82,8 +86,10 @@ def test_parts_are_read_as_one(sizes: list[int], data: st.DataObject) -> None:
     numbers = data.draw(st.lists(st.integers(0, blocks - 1), min_size=1, max_size=40))
     reads = [lambda offset, size, part=part: memoryview(part)[offset : offset + size] for part in parts]
     found = np.empty((2, len(numbers), CHAIN_BLOCK_BYTES), np.uint8)
-    gather_from_views([memoryview(part) for part in parts])(np.array(numbers, np.intp), found[0])
-    gather_by_reading(join_reads(reads, sizes))(np.array(numbers, np.intp), found[1])
+    gather_from_views([memoryview(part) for part in parts], CHAIN_BLOCK_BYTES)(
+        np.array(numbers, np.intp), found[0]
+    )
+    gather_by_reading(join_reads(reads, sizes), CHAIN_BLOCK_BYTES)(np.array(numbers, np.intp), found[1])
     expected = b"".join(joined[n * CHAIN_BLOCK_BYTES : (n + 1) * CHAIN_BLOCK_BYTES] for n in numbers)
     assert [one.tobytes() for one in found] == [expected, expected]
 
@@ -93,17 +99,19 @@ def test_noise_is_gathered_as_it_is_read(numbers: list[int]) -> None:
     noise = StreamNoise(bytes(range(32)))
     found = np.empty((2, len(numbers), CHAIN_BLOCK_BYTES), np.uint8)
     noise.gather(np.array(numbers, np.intp), found[0])
-    gather_by_reading(noise.read)(np.array(numbers, np.intp), found[1])
+    gather_by_reading(noise.read, CHAIN_BLOCK_BYTES)(np.array(numbers, np.intp), found[1])
     assert found[0].tobytes() == found[1].tobytes()
 
 
 @pytest.mark.parametrize("kind", ["reading", "device"])
 def test_other_memory_is_read_alike(kind: str) -> None:
     memory = np.random.default_rng(1).bytes(BLOCK)
-    gather = gather_by_reading(lambda offset, size: memoryview(memory)[offset : offset + size])
+    gather = gather_by_reading(
+        lambda offset, size: memoryview(memory)[offset : offset + size], CHAIN_BLOCK_BYTES
+    )
     if kind == "device":
         region = DeviceRegion(BLOCK, "cpu")
         region.commit(0, memoryview(bytearray(memory)))
-        gather = region.gatherer()
+        gather = region.gatherer(CHAIN_BLOCK_BYTES)
     asked = Chain(0, bytes(16), 20, 32, BLOCK // CHAIN_BLOCK_BYTES)
-    assert walk(asked, gather) == walk(asked, gather_from_views([memoryview(memory)]))
+    assert walk(asked, gather) == walk(asked, gather_from_views([memoryview(memory)], CHAIN_BLOCK_BYTES))

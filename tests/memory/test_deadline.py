@@ -18,8 +18,8 @@ from ullage.memory.verifier import Declared, run_erasure, run_hold
 from ullage.model.builtin import builtin_path
 
 SIZE_MIB = 16
-SAMPLED = Plan("stream", SIZE_MIB * MIB, sample=16, rounds=4, quorum=2)
-RATES = CALIBRATION.model_copy(update={"store_rate": 1e6})
+SPOTS = Plan("stream", SIZE_MIB * MIB, by="spots", rounds=4, quorum=2)
+RATES = CALIBRATION.model_copy(update={"store_rate": 0.0, "store_reads": 1.0})
 _HEAD_BYTES = 5
 
 
@@ -75,12 +75,12 @@ def _exactly(source: socket.socket, size: int) -> bytes:
 
 def test_a_right_answer_after_its_deadline_is_no_proof() -> None:
     with agent(SIZE_MIB) as address:
-        near, (claim,) = run_erasure(address, SAMPLED, RATES, SIZE_MIB * MIB, {})
+        near, (claim,) = run_erasure(address, SPOTS, RATES, SIZE_MIB * MIB, {})
         assert near.verdict == "pass"
         assert claim.value is not None
         assert claim.value > 0
         with far_away(address, near.deadline * 1.5) as further:
-            far, claims = run_erasure(further, SAMPLED, RATES, SIZE_MIB * MIB, {})
+            far, claims = run_erasure(further, SPOTS, RATES, SIZE_MIB * MIB, {})
     assert all(one.correct and one.late for one in far.timings)
     assert far.verdict == "cannot-tell"
     assert claims[0].value == pytest.approx(0.0)

@@ -26,7 +26,7 @@ from ullage.memory.chain import WIDTH
 from ullage.memory.chain_bound import TIMES, fixed_times
 from ullage.memory.claims import holding_claims
 from ullage.memory.declared import BufferSource, DeclaredState
-from ullage.memory.erasure import Plan, erase, greet, judge
+from ullage.memory.erasure import Plan, erase, greet
 from ullage.memory.fields import Message
 from ullage.memory.messages import (
     VERSION,
@@ -53,7 +53,7 @@ from ullage.memory.messages import (
     Tokens,
     Welcome,
 )
-from ullage.memory.noise import CellNoise, Question, SegmentTag
+from ullage.memory.noise import BLOCK_BYTES, CellNoise, Question, SegmentTag
 from ullage.memory.residency import (
     ChainRun,
     Challenger,
@@ -63,7 +63,6 @@ from ullage.memory.residency import (
     judge_chains,
 )
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
-from ullage.memory.timing import Timing
 from ullage.memory.wire import Connection, LateError
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify
@@ -88,28 +87,6 @@ def test_no_more_than_the_machine_is_erased() -> None:
 def test_all_the_time_that_steps_take_is_time_to_fetch_in() -> None:
     assert bounds.missing_steps(1.0, 100, 0.05) == pytest.approx(0.2)
     assert bounds.missing_steps(6.0, 100, 0.05) == 1.0
-
-
-def test_a_sampled_round_is_judged_by_its_deadline_and_not_by_how_early_it_came() -> None:
-    some = Question(0, bytes(32), 64, 16, tuple(range(32)))
-    plan = Plan("stream", rounds=4, quorum=2, sample=32)
-    early = (Timing(0.1, False, True), Timing(0.1, False, True))
-    recoverable, missing, _, _ = judge(plan, 0.0, 1e6, some, early, deadline=1.0)
-    assert recoverable == pytest.approx(1e6 / some.asked_bytes)
-    assert missing == bounds.missing_share(recoverable, 32, 64, 4, 2, error=plan.error - _forged(some, plan))
-
-
-def _forged(question: Question, plan: Plan) -> float:
-    return bounds.forgery_probability(plan.rounds * question.segments, 256 << 18)
-
-
-def test_what_guessing_a_tag_may_bring_is_taken_from_the_error() -> None:
-    some = Question(0, bytes(32), 64, 16, tuple(range(32)))
-    plan = Plan("stream", rounds=4, quorum=2, sample=32)
-    plan = replace(plan, error=1.001 * _forged(some, plan))
-    right = (Timing(0.1, False, True), Timing(0.1, False, True))
-    missing = judge(plan, 0.0, 1e3, some, right, deadline=1.0)[1]
-    assert missing > 1.01 * bounds.missing_share(1e3 / some.asked_bytes, 32, 64, 4, 2, error=plan.error)
 
 
 def test_a_chain_is_a_sample_and_its_share_is_more_than_its_steps() -> None:
@@ -246,8 +223,8 @@ class Agent:
         found = []
         for number in range(question.segments):
             tag = SegmentTag(question.key, question.round_number, number)
-            for offset, size in question.runs(number):
-                tag.update(noise.read(offset, size))
+            blocks = question.segment(number)
+            tag.update(noise.read(blocks.start * BLOCK_BYTES, len(blocks) * BLOCK_BYTES))
             found.append(tag.tag())
         return Tags(question.round_number + self.round_ahead, tuple(found))
 
@@ -281,24 +258,24 @@ def challenged(agent: Agent) -> ChainRun | None:
             PLAN.slack * PLAN.steps * CALIBRATION.step_seconds + PLAN.allowance
         )
         challenger.fit_ballast()
-        visit, _ = challenger.challenge()
+        run, _ = challenger.challenge()
         connection.send(Bye())
-        return visit
+        return run
 
 
 def test_a_chain_over_keys_and_values_of_the_model_is_right() -> None:
-    visit = challenged(Agent(pages(), PAGE_SHAPE, [ROW]))
-    assert visit is not None
-    assert visit.correct
-    assert visit.cache is not None
-    assert visit.counted == {SegmentKind.KV_CACHE: visit.cache.counted}
+    run = challenged(Agent(pages(), PAGE_SHAPE, [ROW]))
+    assert run is not None
+    assert run.correct
+    assert run.cache is not None
+    assert run.counted == {SegmentKind.KV_CACHE: run.cache.counted}
 
 
 def test_a_right_chain_over_something_else_is_wrong() -> None:
     """The memory holds what the agent likes and answers the chain truly: it is not what tokens lead to."""
-    visit = challenged(Agent([bytes(4096)] * 4, PAGE_SHAPE, [ROW]))
-    assert visit is not None
-    assert not visit.correct
+    run = challenged(Agent([bytes(4096)] * 4, PAGE_SHAPE, [ROW]))
+    assert run is not None
+    assert not run.correct
 
 
 def test_a_server_that_went_on_by_itself_has_shown_nothing() -> None:

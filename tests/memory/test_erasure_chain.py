@@ -37,6 +37,7 @@ FAR = CALIBRATION.model_copy(update={"alternative_seconds": 1.0, "store_rate": 0
 USUAL = CALIBRATION.model_copy(
     update={
         "read_rate": 17e9, "store_rate": 1e9, "step_seconds": 17e-6, "alternative_seconds": 68e-6,
+        "spot_rate": 5e9, "store_reads": 100e3,
     }
 )  # fmt: skip
 
@@ -58,8 +59,8 @@ def test_cheats_get_no_claim_above_the_truth(name: str, tmp_path: Path) -> None:
     machine = cheat.machine_bytes(setting) if cheat.machine_bytes else SIZE
     rates = FAR
     if name == "disk":  # its time depends on this machine's disk, so the calibration must
-        rate, alternative = store_rates(tmp_path, 3)
-        rates = CALIBRATION.model_copy(update={"store_rate": rate, "alternative_seconds": alternative})
+        disk = store_rates(tmp_path, 3)
+        rates = CALIBRATION.model_copy(update={"store_rate": disk.rate, "alternative_seconds": disk.seconds})
     arguments = (
         "--listen", "127.0.0.1:0", "--size-mib", "16", "--share", "0.25", "--folder", str(tmp_path),
     )  # fmt: skip
@@ -110,20 +111,20 @@ def test_an_agent_that_answers_twice_is_turned_away() -> None:
 
 def test_what_proves_more_is_taken() -> None:
     assert Plan("stream").asks_by(USUAL) == "chain"
+    assert Plan("rate-gap").asks_by(USUAL) == "spots"
     assert Plan("stream", by="pass").asks_by(USUAL) == "pass"
-    no_disk = USUAL.model_copy(update={"store_rate": 0.0})
+    no_disk = USUAL.model_copy(update={"store_rate": 0.0, "store_reads": 0.0})
     assert Plan("stream").asks_by(no_disk) == "pass"  # which then leaves nothing at all
     near = USUAL.model_copy(update={"alternative_seconds": 1e-6})
-    assert Plan("stream").asks_by(near) == "pass"
-    for other in (Plan("rate-gap"), Plan("stream", sample=9), Plan("stream", space=EVERYTHING)):
-        assert other.asks_by(USUAL) == "pass"
+    assert Plan("stream").asks_by(near) == "spots"
+    many = near.model_copy(update={"store_reads": 1e6})
+    assert Plan("stream").asks_by(many) == "pass"
+    assert Plan("stream", space=EVERYTHING).asks_by(USUAL) == "pass"
 
 
 def test_chains_are_not_for_noise_that_a_seed_gives() -> None:
     with pytest.raises(UsageError, match="rebuilt sooner"):
         Plan("rate-gap", by="chain")
-    with pytest.raises(UsageError, match="without a sample"):
-        Plan("stream", by="chain", sample=3)
     with pytest.raises(UsageError, match="steps"):
         Plan("stream", steps=0)
 

@@ -74,7 +74,7 @@ def test_lanes_cover_a_stream_in_whole_segments(blocks: int, lanes: int) -> None
 
 
 def test_noise_of_four_lanes_is_where_it_belongs(address: str) -> None:
-    question = draw_questions(SIZE // BLOCK_BYTES, 1, 0)[0]
+    question = draw_questions(SIZE // BLOCK_BYTES, 1)[0]
     with session(address) as connection:
         with open_lanes(connection, 0, 0, SIZE, 17) as lanes:
             assert len(lanes) == 4
@@ -87,7 +87,7 @@ def test_noise_of_four_lanes_is_where_it_belongs(address: str) -> None:
 
 
 def test_tags_that_go_with_a_stream_are_those_made_afterwards(address: str) -> None:
-    questions = draw_questions(SIZE // BLOCK_BYTES, 2, 0)
+    questions = draw_questions(SIZE // BLOCK_BYTES, 2)
     with session(address) as connection:
         tags = send_noise(connection, NOISE, (0, 0, SIZE), questions, limit=60)
     assert tags == Expectation(lambda: NOISE, questions).run()

@@ -35,6 +35,7 @@ from ullage.memory.messages import (
     Release,
     Segments,
     Sequences,
+    Spots,
     Start,
     Stop,
     Stream,
@@ -57,8 +58,8 @@ SAMPLES: dict[str, Message] = {
     "stream": Stream(1, 1 << 18, 1 << 20, 2, bytes(range(16))),
     "lane": Lane(4, bytes(range(16)), 1),
     "fill": Fill(0, 1 << 20, bytes(range(32)), 155),
-    "question": Ask(0, Question(3, bytes(32), 64, 16, (0, 5, 63))),
-    "question-all": Ask(0, Question(0, bytes(32), 64, 16)),
+    "question": Ask(0, Question(3, bytes(32), 64, 16)),
+    "spots": Spots(0, 3, bytes(range(32)), 262144),
     "chain": Chain(255, bytes(16), 2048, 64, 4096),
     "stop": Stop(60),
     "file": File("model.safetensors", 10, bytes(32)),
@@ -119,16 +120,15 @@ def test_noise_is_a_message_or_malformed(kind: int, body: bytes) -> None:
     [
         (1, b"another-magic\0\1"),
         (4, bytes(9) + bytes(32) + bytes(4)),  # kappa 0
+        (5, bytes(37) + bytes(4) + (1).to_bytes(4, "big")),  # no region
+        (5, bytes(37) + (4).to_bytes(4, "big") + bytes(4)),  # segments of no block
+        (5, bytes(37) + (1 << 31).to_bytes(4, "big") + (1).to_bytes(4, "big")),  # too many tags
+        (19, bytes(37) + bytes(4)),  # no stratum
+        (19, bytes(37) + ((1 << 25) + 1).to_bytes(4, "big")),  # too many
         (
-            5,
-            bytes(37)
-            + (4).to_bytes(4, "big")
-            + (1).to_bytes(4, "big")
-            + (1).to_bytes(4, "big")
-            + (9).to_bytes(4, "big"),
-        ),
-        (5, bytes(37) + (4).to_bytes(4, "big") + bytes(8)),  # segments of no block
-        (5, bytes(37) + (1 << 31).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(4)),  # too many tags
+            19,
+            b"\0" + b"\xff" * 4 + bytes(32) + (1).to_bytes(4, "big"),
+        ),  # a round whose tag has the draws' nonce
         (6, bytes(17) + bytes(4) + (32).to_bytes(2, "big") + (9).to_bytes(8, "big")),  # no step
         (6, bytes(17) + (1).to_bytes(4, "big") + bytes(2) + (9).to_bytes(8, "big")),  # no block a step
         (6, bytes(17) + (1).to_bytes(4, "big") + (257).to_bytes(2, "big") + (9).to_bytes(8, "big")),

@@ -50,7 +50,7 @@ def test_free_bytes_lead_a_chain_past_what_is_missing() -> None:
         link, tries = steered(nonce, 30, memory)
     memory[-MISSING:] = noise  # what the verifier expects there
     asked = Chain(255, nonce, 30, WIDTH, BLOCKS)
-    assert link == walk(asked, gather_from_views([memory.reshape(-1).data]))
+    assert link == walk(asked, gather_from_views([memory.reshape(-1).data], CHAIN_BLOCK_BYTES))
     assert tries < 30 * 40  # of a microsecond or two in a compiled loop, where a disk takes 68
 
 

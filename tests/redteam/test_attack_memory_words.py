@@ -142,7 +142,7 @@ def says(source: str = "its word", size: int = 1 << 62) -> Callable[[Connection]
 def test_a_region_beyond_every_machine_ends_the_session_with_a_sentence(mode: str, size: int) -> None:
     address = scripted(says(), lambda connection: connection.send(Mapped(size, locked=True)))
     with pytest.raises(IntegrityError, match="than a question can be about"):
-        run_erasure(address, Plan(mode, 0, sample=4), CALIBRATION, None, {})  # type: ignore[arg-type]
+        run_erasure(address, Plan(mode, 0), CALIBRATION, None, {})  # type: ignore[arg-type]
 
 
 def test_a_region_larger_than_asked_for_is_turned_away() -> None:

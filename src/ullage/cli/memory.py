@@ -87,11 +87,11 @@ def erase(
     space: Space = 0,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Questions at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be answered in time.")] = 1,
-    sample: Annotated[int, typer.Option(min=0, help="Blocks a question; 0 for all.")] = 0,
     by: Annotated[
         str | None,
         typer.Option(
-            help="'pass' asks for all blocks, 'chain' for small scattered ones, which a disk is slow at.",
+            help="'pass' asks for everything; 'spots' and 'chain' for small blocks here and there, all at "
+            "once or one after the other: a disk is slow at these.",
             show_default="what proves more on such a machine",
         ),
     ] = None,
@@ -112,9 +112,7 @@ def erase(
     from ullage.memory.report import erasure_lines, erasure_record
     from ullage.memory.verifier import run_erasure
 
-    plan = Plan(
-        _mode(mode), size_mib << 20, space, rounds, quorum, sample, slack, advantage, by=_by(by)
-    )  # fmt: skip
+    plan = Plan(_mode(mode), size_mib << 20, space, rounds, quorum, slack, advantage, by=_by(by))
     rates, inputs = _read_calibration(calibration, keys)
     machine = None if machine_mib is None else machine_mib << 20
     with meter(quiet=quiet) as progress:
@@ -201,7 +199,7 @@ def hold(
     dtype: Annotated[str, typer.Option(help="Precision that the server runs in.")] = "float32",
     machine_mib: MachineMib = None,
     steps: Annotated[
-        int, typer.Option(min=1, max=1 << 20, help="Steps of a chain, of 64 blocks of 512 bytes each.")
+        int, typer.Option(min=1, max=1 << 20, help="Steps of a chain, of 64 blocks of 128 bytes each.")
     ] = 2048,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Chains at most.")] = 20,
     quorum: Annotated[int, typer.Option(min=1, help="How many must be in time.")] = 3,

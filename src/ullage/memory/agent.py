@@ -40,6 +40,7 @@ from ullage.memory.messages import (
     Release,
     Segments,
     Sequences,
+    Spots,
     Start,
     Stop,
     Stream,
@@ -193,6 +194,8 @@ class Agent:
             case Ask(space, question):
                 tags = self._keeper.answer(space, question)
                 connection.send(Tags(question.round_number, tuple(tags)))
+            case Spots():
+                connection.send(Tags(message.round_number, tuple(self._keeper.spots(message))))
             case Chain():
                 connection.send(Link(self._keeper.chain(message)))
             case Stop() | File() | Start():

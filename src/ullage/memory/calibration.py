@@ -24,22 +24,26 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     machine: Annotated[str, StringConstraints(max_length=400)]
     cores: Annotated[int, Field(ge=1, le=4096)]
     rebuild_rate: Rate
     """AES-256 of everything in the machine with the best kernel known: G at kappa = 1."""
     rebuild_source: Literal["measured", "nameplate", "declared"]
     read_rate: Rate
-    """GMAC over locked memory with all cores: what sets deadlines."""
+    """GMAC over locked memory with all cores: what sets a pass's deadline."""
+    spot_rate: Rate
+    """Spots, 512 bytes of every 64 KiB, read and tagged with all cores: bytes of them a second."""
     store_rate: Annotated[float, Field(ge=0, le=1e15)]
     """Fastest other store that is not in the machine's memory total: disk, or 0 if there is none."""
+    store_reads: Annotated[float, Field(ge=0, le=1e12)]
+    """Scattered small reads that it does in a second, many at a time."""
     generator_rate: Rate
     """AES-CTR of one core."""
     first_touch_rate: Rate
     warm_write_rate: Rate
     step_seconds: Seconds
-    """Fastest step of the agent's chain, 64 blocks of 512 bytes in memory: what sets deadlines."""
+    """Fastest step of the agent's chain, 64 blocks of 128 bytes in memory: what sets deadlines."""
     alternative_seconds: Seconds
     """Fastest way to one block that is not in memory: from a store, or from a helper outside."""
     created: Nanoseconds

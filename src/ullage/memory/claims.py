@@ -8,7 +8,14 @@ from ullage.memory.cycle import Cycle
 from ullage.memory.erasure import Erasure
 from ullage.memory.messages import Welcome
 from ullage.memory.residency import Holding
+from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES
 
+_STORES = {
+    "pass": "other stores of the machine (disk) deliver at most as many bytes a second as calibrated",
+    "spots": "other stores of the machine (disk) do no more reads a second than calibrated, nor deliver more "
+    "bytes",
+    "chain": "no other store of the machine (disk) delivers a block sooner than calibrated, or more a second",
+}
 _COMMON = (
     "verifier and prover share no memory, file or clock; times are the verifier's",
     "noise that a passed round found in memory had overwritten what was there before",
@@ -23,9 +30,11 @@ def erasure_claims(
     trusts = [Trust.VERIFIER, Trust.PERIMETER]
     trusts += [] if machine_bytes else [Trust.PROVER_KERNEL]
     confidence = 1 - found.plan.error
-    asked = f"over {found.plan.sample} blocks" if found.plan.sample else "over all blocks"
-    if found.by == "chain":
-        asked = f"by chains of {found.plan.steps} steps"
+    asked = {
+        "pass": "over all blocks",
+        "spots": f"of {SPOT_BYTES} bytes in every {STRATUM_BYTES}",
+        "chain": f"by chains of {found.plan.steps} steps",
+    }[found.by]
     claim = Claim(
         name="memory.erased_fraction",
         value=erased_fraction(found.region_bytes, found.missing, total),
@@ -36,7 +45,7 @@ def erasure_claims(
         assumptions=(*_COMMON, *_assumptions(found, machine_bytes)),
         trusts=tuple(trusts),
         window=window,
-        method=f"{found.plan.mode}/1" if found.by == "pass" else "stream-chain/1",
+        method=f"{found.plan.mode}/2" if found.by == "pass" else f"{found.plan.mode}-{found.by}/2",
         sample=f"{len(found.timings)} of at most {found.plan.rounds} rounds {asked}; {found.reason}",
         inputs=inputs,
     )
@@ -108,7 +117,7 @@ def holding_claims(
         ),
         trusts=trusts,
         window=window,
-        method="chain/3",
+        method="chain/4",
         sample=f"{len(found.chains)} chains of {found.plan.steps} steps; {shares}",
         inputs=inputs,
     )
@@ -155,11 +164,7 @@ def _assumptions(found: Erasure, machine_bytes: int | None) -> list[str]:
             "the stream is incompressible: AES-256-CTR under a key that stays with the verifier",
             "from the question to the verdict no other byte crosses the machine's wire",
         ]
-    lines.append(
-        "no other store of the machine (disk) delivers a block sooner than calibrated, nor more in a second"
-        if found.by == "chain"
-        else "other stores of the machine (disk) deliver at most what the calibration says"
-    )
+    lines.append(_STORES[found.by])
     lines.append("no store outside that total (disk, network card) carries state through the wipe")
     lines.append(_size(found.welcome, machine_bytes))
     return lines

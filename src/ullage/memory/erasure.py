@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from ullage.errors import IntegrityError, UllageError, UsageError
@@ -15,7 +16,8 @@ from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
 from ullage.memory.chain_bound import ChainRule
 from ullage.memory.erasure_chain import ask_chains, chain_deadline, judge_chain_rounds
-from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
+from ullage.memory.erasure_spots import SpotsRule, ask_spots, judge_spots, spots_deadline, store_spot_rate
+from ullage.memory.expectation import Expectation, draw_questions
 from ullage.memory.keeper import EVERYTHING
 from ullage.memory.messages import (
     MAX_CHAIN_STEPS,
@@ -34,20 +36,24 @@ from ullage.memory.noise import (
     BLOCK_BYTES,
     SEED_BYTES,
     CellNoise,
+    Noise,
     Question,
     StreamNoise,
     tags_equal,
 )
+from ullage.memory.rounds import ask_rounds, calm
+from ullage.memory.spots import STRATUM_BYTES
 from ullage.memory.stream import send_noise
-from ullage.memory.timing import PATIENCE, Progress, Timing, Verdict, verdict_of
-from ullage.memory.wire import Connection, LateError
+from ullage.memory.timing import Progress, Timing, Verdict, verdict_of
+from ullage.memory.wire import Connection
 
 Mode = Literal["stream", "rate-gap"]
-By = Literal["pass", "chain"]
-"""How it is asked for: by a pass over all blocks or a sample of them, against the rate of other stores, or by
-chains of scattered small reads, against their latency."""
+By = Literal["pass", "spots", "chain"]
+"""How it is asked for: by a pass over everything, against the rate of other stores; by one small block of
+every stratum, against the reads that they do in a second; or by chains of small blocks, against their
+latency."""
 MODES: tuple[Mode, ...] = ("stream", "rate-gap")
-WAYS: tuple[By, ...] = ("pass", "chain")
+WAYS: tuple[By, ...] = ("pass", "spots", "chain")
 
 _MAP_SECONDS = 300.0
 # How many rounds' tags are made at a time when those that went with the stream were late.
@@ -57,7 +63,7 @@ _SLOWEST_FILL = 20.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How an erasure is asked for. `sample` blocks a round, 0 for all; `by` None takes what proves more."""
+    """How an erasure is asked for; `by` None takes what proves more."""
 
     mode: Mode
     size: int = 0
@@ -66,8 +72,8 @@ class Plan:
     """0 is main memory, 1 … are devices, `keeper.EVERYTHING` is all of them at once."""
     rounds: int = 20
     quorum: int = 1
-    sample: int = 0
     slack: float = 1.2
+    """Of a pass: its deadline over the calibrated time."""
     advantage: float = 1.25
     """How much faster than the calibration the prover's best kernel may be."""
     rebuild_target: float = 0.03
@@ -83,24 +89,34 @@ class Plan:
     def __post_init__(self) -> None:
         if not 1 <= self.quorum <= self.rounds <= 1000 or self.slack < 1 or self.advantage < 1:
             raise UsageError("A plan has 1 to R rounds in its quorum, and slack and advantage of at least 1.")
-        if not 0 < self.error < 1 or self.sample < 0 or self.allowance < 0:
-            raise UsageError("An error probability lies in (0, 1); sizes and times are not negative.")
-        if self.by == "chain" and (self.mode != "stream" or self.sample):
+        if not 0 < self.error < 1 or self.allowance < 0:
+            raise UsageError("An error probability lies in (0, 1), and times are not negative.")
+        if self.by == "chain" and self.mode != "stream":
             raise UsageError(
-                "Chains are for mode 'stream' without a sample: a block that a seed gives is rebuilt sooner "
-                "than a disk delivers one."
+                "Chains are for mode 'stream': a block that a seed gives is rebuilt sooner than a disk "
+                "delivers one."
             )
         if not 1 <= self.steps <= MAX_CHAIN_STEPS:
             raise UsageError(f"A chain has 1 to {MAX_CHAIN_STEPS} steps.")
 
     def asks_by(self, calibration: Calibration) -> By:
-        """`by`, or what proves more on such a machine."""
-        if self.by or self.mode != "stream" or self.sample or self.space:
+        """`by`, or what leaves least to other stores on such a machine."""
+        if self.by or self.space:  # a device is reached over a slow bus
             return self.by or "pass"
-        steps = bounds.missing_steps(calibration.step_seconds, 1, calibration.alternative_seconds)
-        scattered = bounds.missing_blocks(steps, WIDTH)
-        in_bulk = min(1.0, calibration.store_rate / calibration.read_rate)
-        return "chain" if scattered < in_bulk else "pass"
+        left: dict[By, float] = {
+            "pass": min(1.0, calibration.store_rate / calibration.read_rate),
+            "spots": min(1.0, store_spot_rate(calibration) / calibration.spot_rate),
+        }
+        if self.mode == "stream":
+            steps = bounds.missing_steps(calibration.step_seconds, 1, calibration.alternative_seconds)
+            left["chain"] = bounds.missing_blocks(steps, WIDTH)
+        return min(left, key=lambda by: left[by])
+
+    def iterations(self, by: By, calibration: Calibration) -> int:
+        """kappa of noise that a seed gives."""
+        read = calibration.spot_rate if by == "spots" else calibration.read_rate
+        rebuild = calibration.rebuild_rate * self.advantage
+        return self.kappa or bounds.iterations_for(rebuild, read, 1.0, self.rebuild_target)
 
 
 @dataclass(frozen=True)
@@ -160,35 +176,75 @@ def erase(
     wrong or late answer is a verdict, not an exception.
     """
     mapped = _map(connection, welcome, plan, machine, progress)
-    size, blocks = mapped.size, mapped.size // BLOCK_BYTES
-    job = _Job(plan.space, size, calibration, threads, progress)
-    if plan.asks_by(calibration) == "chain":
-        close_wire()
-        return _by_chain(connection, welcome, plan, job, mapped)
-    questions = draw_questions(blocks, plan.rounds, plan.sample)  # before the seed is sent
-    kappa = plan.kappa or bounds.iterations_for(
-        calibration.rebuild_rate * plan.advantage,
-        calibration.read_rate,
-        plan.slack if 0 < plan.sample < blocks else 1.0,  # in a full pass the measured time counts
-        plan.rebuild_target,
-    )
-    deadline = plan.slack * questions[0].asked_bytes / calibration.read_rate + plan.allowance
+    job = _Job(plan.space, mapped.size, calibration, threads, progress)
+    by = plan.asks_by(calibration)
+    kappa = plan.iterations(by, calibration) if plan.mode == "rate-gap" else 0
     close_wire()
-    if plan.mode == "rate-gap":
+    ask = {"pass": _by_pass, "spots": _by_spots, "chain": _by_chain}[by]
+    found = ask(connection, plan, job, kappa)
+    return Erasure(
+        plan, by, kappa, welcome, mapped.size, mapped.locked, mapped.seconds, found.fill_seconds,
+        found.expand_seconds, found.deadline, *found.judged, found.timings,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What filling and asking showed."""
+
+    fill_seconds: float
+    expand_seconds: float
+    deadline: float
+    judged: tuple[float, float, Verdict, str]
+    timings: tuple[Timing, ...]
+
+
+def _by_pass(connection: Connection, plan: Plan, job: _Job, kappa: int) -> _Found:
+    """Tags over everything, which the verifier makes in lockstep with the fill; keys are drawn before."""
+    calibration = job.calibration
+    questions = draw_questions(job.size // BLOCK_BYTES, plan.rounds)
+    deadline = plan.slack * job.size / calibration.read_rate + plan.allowance
+    if kappa:
         filled = _fill_cells(connection, job, questions, kappa)
     else:
-        kappa = 0
         filled = _fill_stream(connection, job, questions, plan.quorum)
     fill_seconds, expand_seconds, expected = filled
-    timings = _ask_rounds(connection, plan, expected, deadline, progress)
-    rebuild = calibration.rebuild_rate * plan.advantage / kappa if kappa else 0.0
-    recoverable, missing, verdict, reason = judge(
-        plan, rebuild, calibration.store_rate, questions[0], timings, deadline=deadline
-    )
-    return Erasure(
-        plan, "pass", kappa, welcome, size, mapped.locked, mapped.seconds, fill_seconds, expand_seconds,
-        deadline, recoverable, missing, verdict, reason, timings,
+    asked = ((Ask(plan.space, question), _compare(question, tags)) for question, tags in expected)
+    timings = ask_rounds(
+        connection, asked, Tags, plan.rounds, deadline=deadline, is_enough=calm(deadline, plan.quorum),
+        progress=job.progress,
     )  # fmt: skip
+    rebuild = calibration.rebuild_rate * plan.advantage / kappa if kappa else 0.0
+    judged = judge(plan, rebuild, calibration.store_rate, questions[0], timings)
+    return _Found(fill_seconds, expand_seconds, deadline, judged, timings)
+
+
+def _compare(question: Question, tags: list[bytes]) -> Callable[[Tags], bool]:
+    return lambda answer: answer.round_number == question.round_number and tags_equal(answer.tags, tags)
+
+
+def _by_spots(connection: Connection, plan: Plan, job: _Job, kappa: int) -> _Found:
+    """Spots of noise of either kind; the verifier makes what it asked for afterwards."""
+    calibration, strata = job.calibration, job.size // STRATUM_BYTES
+    rebuild = calibration.rebuild_rate * plan.advantage / kappa if kappa else 0.0
+    rule = SpotsRule(strata, plan.rounds, plan.quorum, plan.error, rebuild)
+    secret = secrets.token_bytes(SEED_BYTES)
+    new_noise: Callable[[], Noise]
+    if kappa:
+        new_noise = partial(CellNoise, secret, kappa)
+        began = time.monotonic()
+        connection.ask(Fill(job.space, job.size, secret, kappa), Done, job.longest_fill(kappa))
+        fill_seconds = time.monotonic() - began
+    else:
+        new_noise = partial(StreamNoise, secret)
+        fill_seconds = _send(connection, job, StreamNoise(secret), [])[0]
+    deadline = spots_deadline(strata, calibration, plan.allowance)
+    timings = ask_spots(
+        connection, new_noise, job.space, rule, calibration, deadline=deadline, threads=job.threads,
+        progress=job.progress,
+    )  # fmt: skip
+    judged = judge_spots(rule, calibration, timings, deadline=deadline)
+    return _Found(fill_seconds, fill_seconds, deadline, judged, timings)
 
 
 @dataclass(frozen=True)
@@ -218,23 +274,17 @@ def _map(
     return _Region(size, mapped.locked, seconds)
 
 
-def _by_chain(connection: Connection, welcome: Welcome, plan: Plan, job: _Job, mapped: _Region) -> Erasure:
-    """The rest of `erase` where chains ask: the noise is sent, and needs no tags on its way."""
-    calibration = job.calibration
-    noise = StreamNoise(secrets.token_bytes(SEED_BYTES))
+def _by_chain(connection: Connection, plan: Plan, job: _Job, _: int) -> _Found:
+    """Chains over noise that is sent, which needs no tags on its way."""
+    calibration, noise = job.calibration, StreamNoise(secrets.token_bytes(SEED_BYTES))
     fill_seconds = _send(connection, job, noise, [])[0]
     rule = ChainRule(plan.steps, plan.rounds, plan.quorum, plan.error)
     deadline = chain_deadline(rule, calibration, plan.allowance)
     timings = ask_chains(
         connection, noise, (job.space, job.size), rule, calibration, deadline=deadline, progress=job.progress
     )
-    gone, missing, verdict, reason = judge_chain_rounds(
-        rule, calibration, job.size, timings, deadline=deadline
-    )
-    return Erasure(
-        plan, "chain", 0, welcome, job.size, mapped.locked, mapped.seconds, fill_seconds, fill_seconds,
-        deadline, gone, missing, verdict, reason, timings,
-    )  # fmt: skip
+    judged = judge_chain_rounds(rule, calibration, job.size, timings, deadline=deadline)
+    return _Found(fill_seconds, fill_seconds, deadline, judged, timings)
 
 
 def _check_region(size: int, space: int, welcome: Welcome, machine: int | None) -> None:
@@ -265,6 +315,10 @@ class _Job:
         """MiB that the noise has passed."""
         self.progress("filling (MiB)", done, total)
 
+    def longest_fill(self, kappa: int) -> float:
+        """Seconds that are granted for it."""
+        return 30 + _SLOWEST_FILL * self.size * kappa / self.calibration.rebuild_rate
+
 
 _Expected = Iterator[tuple[Question, list[bytes]]]
 _Filled = tuple[float, float, _Expected]
@@ -273,13 +327,12 @@ _Filled = tuple[float, float, _Expected]
 def _fill_cells(connection: Connection, job: _Job, questions: list[Question], kappa: int) -> _Filled:
     """The seed goes out, and the verifier expands the blocks that it will ask for meanwhile."""
     seed = secrets.token_bytes(SEED_BYTES)
-    limit = 30 + _SLOWEST_FILL * job.size * kappa / job.calibration.rebuild_rate
     expectation = Expectation(lambda: CellNoise(seed, kappa), questions, job.threads, job.filled)
     began = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="lockstep") as pool:
         work = pool.submit(_timed, expectation.run)
         try:
-            connection.ask(Fill(job.space, job.size, seed, kappa), Done, limit)
+            connection.ask(Fill(job.space, job.size, seed, kappa), Done, job.longest_fill(kappa))
         except UllageError:
             expectation.cancel()
             raise
@@ -293,8 +346,7 @@ def _fill_stream(connection: Connection, job: _Job, questions: list[Question], q
     noise = StreamNoise(secrets.token_bytes(SEED_BYTES))
     # Tags of as many rounds as have to be in time, and of one that may be late, are made on the way while the
     # noise lies in cache. To make those of others later takes as long as the whole fill.
-    ahead = questions[: quorum + 1] if questions[0].blocks is None else []
-    later = questions[len(ahead) :]
+    ahead, later = questions[: quorum + 1], questions[quorum + 1 :]
     seconds, expected = _send(connection, job, noise, ahead)
 
     def rounds() -> _Expected:
@@ -326,64 +378,20 @@ def _timed(work: Callable[[], list[list[bytes]]]) -> tuple[float, list[list[byte
     return time.monotonic() - began, found
 
 
-def _ask_rounds(
-    connection: Connection,
-    plan: Plan,
-    expected: _Expected,
-    deadline: float,
-    progress: Progress,
-) -> tuple[Timing, ...]:
-    """Ask until a quorum is in time, an answer is wrong, or the rounds are used up."""
-    timings: list[Timing] = []
-    for question, tags in expected:
-        progress("asking", len(timings), plan.rounds)
-        if not connection.is_quiet():
-            raise IntegrityError("The agent sent something unasked; between questions it must be silent.")
-        began = time.perf_counter()
-        try:
-            answer = connection.ask(Ask(plan.space, question), Tags, PATIENCE * deadline + 1)
-        except LateError:
-            timings.append(Timing(time.perf_counter() - began, late=True, correct=None))
-            break  # the next answer could not be told from this one
-        seconds = time.perf_counter() - began
-        correct = answer.round_number == question.round_number and tags_equal(answer.tags, tags)
-        timings.append(Timing(seconds, late=seconds > deadline, correct=correct))
-        if not correct or sum(not timing.late for timing in timings) >= plan.quorum:
-            break
-    return tuple(timings)
-
-
 def judge(
-    plan: Plan,
-    rebuild: float,
-    store: float,
-    question: Question,
-    timings: tuple[Timing, ...],
-    *,
-    deadline: float,
+    plan: Plan, rebuild: float, store: float, question: Question, timings: tuple[Timing, ...]
 ) -> tuple[float, float, Verdict, str]:
-    """(q*, missing share, verdict, reason) of the rounds; no I/O.
+    """(q*, missing share, verdict, reason) of a pass's rounds; no I/O.
 
     `rebuild` and `store` are rates in bytes a second.
 
-    When every block is asked for, nothing is sampled and no deadline is needed: what the fastest right answer
+    Every block is asked for, so nothing is sampled and no deadline is needed: what the fastest right answer
     left time to rebuild bounds what was missing. The deadline then says only whether the machine was as fast
     as its kind; a right but late answer is no accusation. A wrong one is.
     """
-    whole = question.count == question.region_blocks
-    right = [timing for timing in timings if timing.correct]
+    right = [timing.seconds for timing in timings if timing.correct]
     verdict, reason = verdict_of(timings, plan.quorum)
-    if verdict == "fail" or not right or (verdict != "pass" and not whole):
+    if verdict == "fail" or not right:
         return 1.0, 1.0, verdict, reason
-    clock = min(timing.seconds for timing in right) if whole else deadline
-    recoverable = bounds.recoverable_share(rebuild, store, clock, question.asked_bytes)
-    forged = bounds.forgery_probability(plan.rounds * question.segments, SEGMENT_BLOCKS * BLOCK_BYTES)
-    missing = bounds.missing_share(
-        recoverable,
-        question.count,
-        question.region_blocks,
-        plan.rounds,
-        plan.quorum,
-        error=plan.error - forged,
-    )
-    return recoverable, missing, verdict, reason
+    missing = bounds.recoverable_share(rebuild, store, min(right), question.asked_bytes)
+    return missing, missing, verdict, reason

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from ullage.errors import IntegrityError
 from ullage.memory.calibration import Calibration
@@ -17,8 +18,9 @@ from ullage.memory.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import MAX_CHAIN_BLOCKS, Chain, Link
 from ullage.memory.noise import TAG_BYTES, StreamNoise
-from ullage.memory.timing import PATIENCE, Progress, Timing, Verdict, verdict_of
-from ullage.memory.wire import Connection, LateError
+from ullage.memory.rounds import ask_rounds, calm
+from ullage.memory.timing import Progress, Timing, Verdict, verdict_of
+from ullage.memory.wire import Connection
 
 
 def chain_deadline(rule: ChainRule, calibration: Calibration, allowance: float) -> float:
@@ -37,30 +39,25 @@ def ask_chains(
     progress: Progress,
 ) -> tuple[Timing, ...]:
     """Ask chains over a region, (space, bytes), until a quorum came calmly, an answer is wrong or the rounds
-    are used up. Raises as `Connection.ask`, and IntegrityError for what cannot be asked."""
+    are used up. Raises as `ask_rounds`, and IntegrityError for what cannot be asked."""
     space, size = region
     blocks = size // CHAIN_BLOCK_BYTES
     if blocks > MAX_CHAIN_BLOCKS:
         raise IntegrityError("The agent mapped more memory than a chain can run over.")
-    calm = CALM * chain_seconds(rule.steps, calibration)
-    timings: list[Timing] = []
-    while len(timings) < rule.rounds:
-        progress("asking", len(timings), rule.rounds)
-        if not connection.is_quiet():
-            raise IntegrityError("The agent sent something unasked; between questions it must be silent.")
-        asked = Chain(space, secrets.token_bytes(TAG_BYTES), rule.steps, WIDTH, blocks)
-        began = time.perf_counter()
-        try:
-            answer = connection.ask(asked, Link, PATIENCE * deadline + 1)
-        except LateError:
-            timings.append(Timing(time.perf_counter() - began, late=True, correct=None))
-            break  # the next answer could not be told from this one
-        seconds = time.perf_counter() - began
-        correct = hmac.compare_digest(answer.value, walk(asked, noise.gather))
-        timings.append(Timing(seconds, late=seconds > deadline, correct=correct))
-        if not correct or sum(timing.seconds <= calm for timing in timings) >= rule.quorum:
-            break
-    return tuple(timings)
+
+    def questions() -> Iterator[tuple[Chain, Callable[[Link], bool]]]:
+        for _ in range(rule.rounds):
+            asked = Chain(space, secrets.token_bytes(TAG_BYTES), rule.steps, WIDTH, blocks)
+            yield asked, partial(_is_right, asked, noise)
+
+    enough = calm(CALM * chain_seconds(rule.steps, calibration), rule.quorum)
+    return ask_rounds(
+        connection, questions(), Link, rule.rounds, deadline=deadline, is_enough=enough, progress=progress
+    )
+
+
+def _is_right(asked: Chain, noise: StreamNoise, answer: Link) -> bool:
+    return hmac.compare_digest(answer.value, walk(asked, noise.gather))
 
 
 def judge_chain_rounds(

@@ -1,7 +1,7 @@
-"""Reading the scattered blocks of a chain's step at once.
+"""Reading scattered small blocks at once.
 
-A `Gather` copies the blocks of these numbers (block b is bytes [512 b, 512 (b + 1)) of its region) into
-the rows of a buffer of shape `(width, 512)`.
+A `Gather` for blocks of n bytes copies the blocks of these numbers (block b is bytes [n b, n (b + 1)) of its
+region) into the rows of a buffer of shape `(count, n)`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-CHAIN_BLOCK_BYTES = 512
-"""Small, since memory reads a small block faster and another store does not."""
+CHAIN_BLOCK_BYTES = 128
+"""Small, since memory reads a small block faster and another store does not; two cache lines, since one more
+comes along by itself."""
 
 Numbers = NDArray[np.intp]
 Blocks = NDArray[np.uint8]
@@ -39,34 +40,40 @@ def join_reads(reads: Sequence[Read], sizes: Sequence[int]) -> Read:
     return read
 
 
-def gather_by_reading(read: Read) -> Gather:
+def gather_by_reading(read: Read, block_bytes: int) -> Gather:
     """One read a block, from whatever can be read."""
 
     def gather(numbers: Numbers, out: Blocks) -> None:
         for row, number in enumerate(numbers.tolist()):
-            out[row] = np.frombuffer(read(number * CHAIN_BLOCK_BYTES, CHAIN_BLOCK_BYTES), np.uint8)
+            out[row] = np.frombuffer(read(number * block_bytes, block_bytes), np.uint8)
 
     return gather
 
 
-def gather_from_views(views: Sequence[memoryview]) -> Gather:
+def gather_from_views(views: Sequence[memoryview], block_bytes: int) -> Gather:
     """Out of memory of this process: views one after the other, each cut to whole blocks.
 
     Most of a machine is one view, and most steps lie in it; all others look their addresses up.
     """
-    parts = [np.frombuffer(view, np.uint8) for view in views if len(view) >= CHAIN_BLOCK_BYTES]
-    counts = [len(part) // CHAIN_BLOCK_BYTES for part in parts]
+    parts = [np.frombuffer(view, np.uint8) for view in views if len(view) >= block_bytes]
+    counts = [len(part) // block_bytes for part in parts]
     starts = np.cumsum([0, *counts[:-1]])
     largest = int(np.argmax(counts))
-    first, last = int(starts[largest]), int(starts[largest]) + counts[largest]
-    blocks = parts[largest][: counts[largest] * CHAIN_BLOCK_BYTES].reshape(-1, CHAIN_BLOCK_BYTES)
-    scattered = _ByAddress(parts, starts)
+    first, count = starts[largest], np.uint64(counts[largest])
+    blocks = parts[largest][: counts[largest] * block_bytes].reshape(-1, block_bytes)
+
+    def gather_from_one(numbers: Numbers, out: Blocks) -> None:
+        # In any other mode numpy copies through a buffer of its own.
+        blocks.take(numbers, axis=0, out=out, mode="clip")
+
+    if len(parts) == 1:
+        return gather_from_one
+    scattered = _ByAddress(parts, starts, block_bytes)
 
     def gather(numbers: Numbers, out: Blocks) -> None:
-        listed = numbers.tolist()
-        if min(listed) >= first and max(listed) < last:
-            # In any other mode numpy copies through a buffer of its own.
-            blocks.take(numbers - first, axis=0, out=out, mode="clip")
+        places = numbers - first
+        if places.view(np.uint64).max() < count:  # a number before the first becomes a large one
+            gather_from_one(places, out)
         else:
             scattered(numbers, out)
 
@@ -77,17 +84,18 @@ class _ByAddress:
     """The same out of several parts at once: this process's memory from the first part's address to the last
     one's end is one array, in which every byte begins a block. Only blocks of the parts are ever read."""
 
-    def __init__(self, parts: Sequence[Blocks], starts: NDArray[np.int64]) -> None:
+    def __init__(self, parts: Sequence[Blocks], starts: NDArray[np.int64], block_bytes: int) -> None:
         addresses = np.array([part.ctypes.data for part in parts])
         base = int(addresses.min())
         end = max(part.ctypes.data + part.nbytes for part in parts)
-        first = parts[int(addresses.argmin())][:CHAIN_BLOCK_BYTES].view(f"V{CHAIN_BLOCK_BYTES}")
+        first = parts[int(addresses.argmin())][:block_bytes].view(f"V{block_bytes}")
         self._parts = parts  # which keeps their memory where it is
-        self._memory = as_strided(first, (end - base - CHAIN_BLOCK_BYTES + 1,), (1,))
+        self._memory = as_strided(first, (end - base - block_bytes + 1,), (1,))
         self._starts = starts
-        self._offsets = addresses - base - starts * CHAIN_BLOCK_BYTES
+        self._block_bytes = block_bytes
+        self._offsets = addresses - base - starts * block_bytes
 
     def __call__(self, numbers: Numbers, out: Blocks) -> None:
         part = self._starts.searchsorted(numbers, "right") - 1
-        found = self._memory[self._offsets[part] + numbers * CHAIN_BLOCK_BYTES]
+        found = self._memory[self._offsets[part] + numbers * self._block_bytes]
         out[:] = found.view(np.uint8).reshape(out.shape)

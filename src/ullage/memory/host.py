@@ -54,8 +54,8 @@ class SegmentRegion:
         self.size = source.size
         self.read = source.read
 
-    def gatherer(self) -> Gather:
-        return gather_from_views([self.view()])
+    def gatherer(self, block_bytes: int) -> Gather:
+        return gather_from_views([self.view()], block_bytes)
 
     def view(self) -> memoryview:
         return self._source.read(0, self.size)

@@ -10,9 +10,10 @@ from typing import TypeVar
 from ullage.errors import FaultError, UllageError
 from ullage.memory.chain import walk
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, Gather
-from ullage.memory.messages import Chain, Code
+from ullage.memory.messages import Chain, Code, Spots
 from ullage.memory.noise import BLOCK_BYTES, CELL_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
+from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES, spot_tag
 from ullage.memory.together import TogetherRegion
 
 _PIECE_BYTES = 4 << 20
@@ -182,9 +183,9 @@ class Keeper:
         """A function from (offset, bytes) to what the region holds there."""
         return self.region(space).read
 
-    def gatherer(self, space: int) -> Gather:
-        """What reads the blocks of a chain's step from the region."""
-        return self.region(space).gatherer()
+    def gatherer(self, space: int, block_bytes: int) -> Gather:
+        """What reads scattered blocks of this size from the region."""
+        return self.region(space).gatherer(block_bytes)
 
     def fetch(self, space: int, offset: int, size: int) -> memoryview:
         """What the region holds there."""
@@ -193,15 +194,15 @@ class Keeper:
 
     def answer(self, space: int, question: Question) -> list[bytes]:
         """One tag a segment."""
-        self.region(space, question.region_blocks * question.block_bytes)
+        self.region(space, question.asked_bytes)
         return self._spread(lambda number: self._tag(space, question, number), range(question.segments))
 
     def _tag(self, space: int, question: Question, number: int) -> bytes:
         _go_on(self.is_wanted)
         tag, read = SegmentTag(question.key, question.round_number, number), self.reader(space)
-        for offset, size in question.runs(number):
-            for start, count in pieces(size, _TAG_BYTES):
-                tag.update(read(offset + start, count))
+        blocks = question.segment(number)
+        for start, count in pieces(len(blocks) * BLOCK_BYTES, _TAG_BYTES):
+            tag.update(read(blocks.start * BLOCK_BYTES + start, count))
         return tag.tag()
 
     def digest(self, spaces: Sequence[int]) -> bytes:
@@ -215,10 +216,16 @@ class Keeper:
 
         return hashlib.sha256(b"".join(self._spread(one, spaces))).digest()
 
+    def spots(self, asked: Spots) -> list[bytes]:
+        """One tag a segment of the strata."""
+        self.region(asked.space, asked.strata * STRATUM_BYTES)
+        gather = self.gatherer(asked.space, SPOT_BYTES)
+        return self._spread(lambda segment: spot_tag(asked, segment, gather), range(asked.segments))
+
     def chain(self, asked: Chain) -> bytes:
         """Walk the latency-bound chain."""
         self.region(asked.space, asked.blocks * CHAIN_BLOCK_BYTES)
-        return walk(asked, self.gatherer(asked.space))
+        return walk(asked, self.gatherer(asked.space, CHAIN_BLOCK_BYTES))
 
     def _spread(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
         """In order, when all have ended: what went wrong in one leaves none behind that still writes."""

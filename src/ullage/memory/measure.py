@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -20,14 +22,17 @@ from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.keeper import Keeper, pieces
-from ullage.memory.messages import Chain
+from ullage.memory.messages import Chain, Spots
 from ullage.memory.noise import BLOCK_BYTES, Question, StreamNoise
 from ullage.memory.region import HostRegion, usable_cores
+from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES
 
 _BURST_SECONDS = 0.1
 _BUFFERS = (16 << 10, 64 << 10, 128 << 10)
 _STORE_BYTES = 64 << 20
-_SECTORS = (CHAIN_BLOCK_BYTES, 4096)  # the least that direct reads take, by file system
+_SECTORS = (512, 4096)  # the least that direct reads take, by file system
+_READERS = 64  # reads that a disk is given at a time; more do not make it quicker
+_READS = 8192
 OUTSIDE_SECONDS = 50e-6
 """A round trip over a local network, through two kernels: what a helper outside takes at least."""
 _YEAR_NS = 365 * 86_400 * 10**9
@@ -54,8 +59,8 @@ def calibrate(
     measured = max(rebuild_rate(usable) for _ in range(repeats)) * max(1.0, cores / usable)
     nameplate = nameplate_rate(cores, Path("/proc/cpuinfo").read_text())
     touch, warm = write_rates(region_bytes, repeats)
-    read, step = read_rates(region_bytes, repeats)
-    disk, alternative = store_rates(store, repeats) if store else (0.0, outside)
+    read, spots, step = read_rates(region_bytes, repeats)
+    disk = store_rates(store, repeats) if store else Store(0.0, 0.0, outside)
     now = time.time_ns()
     return Calibration(
         machine=f"{_processor()}, {cores} cores, {platform.system()} {platform.release()}",
@@ -63,12 +68,14 @@ def calibrate(
         rebuild_rate=max(measured, nameplate) + accelerators,
         rebuild_source="measured" if measured >= nameplate else "nameplate",
         read_rate=read,
-        store_rate=disk,
+        spot_rate=spots,
+        store_rate=disk.rate,
+        store_reads=disk.reads,
         generator_rate=generator_rate(repeats),
         first_touch_rate=touch,
         warm_write_rate=warm,
         step_seconds=step,
-        alternative_seconds=min(alternative, outside),
+        alternative_seconds=min(disk.seconds, outside),
         created=str(now),
         expires=str(now + _YEAR_NS),
     )
@@ -85,10 +92,12 @@ def _best(work: Callable[[], int], repeats: int) -> float:
 
 
 def rebuild_rate(cores: int) -> float:
-    """AES-256 of all cores at once on data that stays in their caches: best of some buffer sizes."""
+    """AES-256 of all cores at once on data that stays in their caches: best of some buffer sizes and of the
+    two modes in which a library does many blocks at once."""
 
-    def work(size: int) -> float:
-        encryptor = Cipher(algorithms.AES(secrets.token_bytes(32)), modes.ECB()).encryptor()  # noqa: S305
+    def work(size: int, *, wide: bool) -> float:
+        key, mode = secrets.token_bytes(64), modes.XTS(bytes(16)) if wide else modes.ECB()  # noqa: S305 - a rate
+        encryptor = Cipher(algorithms.AES(key if wide else key[:32]), mode).encryptor()
         source, sink = bytearray(size), bytearray(size + 15)
         done, began = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - began) < _BURST_SECONDS:
@@ -98,7 +107,11 @@ def rebuild_rate(cores: int) -> float:
         return done / elapsed
 
     with ThreadPoolExecutor(cores) as pool:
-        return max(sum(pool.map(work, [size] * cores)) for size in _BUFFERS)
+        return max(
+            sum(pool.map(partial(work, wide=wide), [size] * cores))
+            for size in _BUFFERS
+            for wide in (True, False)
+        )
 
 
 def nameplate_rate(cores: int, cpuinfo: str) -> float:
@@ -143,8 +156,8 @@ def write_rates(size: int, repeats: int) -> tuple[float, float]:
     return first, warm
 
 
-def read_rates(size: int, repeats: int) -> tuple[float, float]:
-    """(GMAC of all cores in bytes a second, fastest step of a chain in seconds) over warm, locked memory."""
+def read_rates(size: int, repeats: int) -> tuple[float, float, float]:
+    """(GMAC and spots of all cores in bytes a second, fastest step of a chain in seconds), memory warm."""
     keeper = Keeper((size,))
     region = keeper.map(0, size)
     keeper.fill(0, region.size, bytes(32), 1)
@@ -155,12 +168,19 @@ def read_rates(size: int, repeats: int) -> tuple[float, float]:
         keeper.answer(0, Question(0, bytes(32), blocks, segment))
         return region.size
 
+    strata = region.size // STRATUM_BYTES
+
+    def read_spots() -> int:
+        keeper.spots(Spots(0, 0, secrets.token_bytes(32), strata))
+        return strata * SPOT_BYTES
+
     rate = _best(read, 3 * repeats)
+    spots = _best(read_spots, 8 * repeats)
     steps = 512
     asked = Chain(0, secrets.token_bytes(16), steps, WIDTH, region.size // CHAIN_BLOCK_BYTES)
     fastest = 1 / _best(lambda: steps if keeper.chain(asked) else 0, 8 * repeats)
     keeper.release(0)
-    return rate, fastest
+    return rate, spots, fastest
 
 
 def generator_rate(repeats: int) -> float:
@@ -174,8 +194,18 @@ def generator_rate(repeats: int) -> float:
     return _best(work, repeats)
 
 
-def store_rates(folder: Path, repeats: int) -> tuple[float, float]:
-    """(bytes a second of the folder's disk read by all cores, seconds to one chain block), past the cache.
+@dataclass(frozen=True)
+class Store:
+    """What a store does: `rate` in bytes a second in a row, `reads` of scattered pages a second, `seconds` to
+    one block."""
+
+    rate: float
+    reads: float
+    seconds: float
+
+
+def store_rates(folder: Path, repeats: int) -> Store:
+    """The folder's disk, read by all cores past the cache.
 
     Uses direct reads where the file system has them. Raises FaultError when the folder cannot be written.
     """
@@ -185,9 +215,33 @@ def store_rates(folder: Path, repeats: int) -> tuple[float, float]:
                 file.write(secrets.token_bytes(1 << 20))
             file.flush()
             os.fsync(file.fileno())
-            return _read_file(file.name, repeats)
+            rate, seconds = _read_file(file.name, repeats)
+            return Store(rate, _scattered_reads(file.fileno(), repeats), seconds)
     except OSError as error:
         raise FaultError(f"{folder} cannot be measured as a store: {error.strerror or error}.") from error
+
+
+def _scattered_reads(descriptor: int, repeats: int) -> float:
+    """Pages a second, each from another place of the file.
+
+    By page faults: one call has many of them, so that no interpreter stands between the disk and what it can.
+    """
+    import numpy as np
+
+    random = np.random.default_rng()
+
+    def work() -> int:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        with mmap.mmap(descriptor, _STORE_BYTES, prot=mmap.PROT_READ) as pages:
+            pages.madvise(mmap.MADV_RANDOM)
+            places = random.permutation(_STORE_BYTES // mmap.PAGESIZE)[:_READS] * mmap.PAGESIZE
+            memory = np.frombuffer(pages, np.uint8)
+            list(pool.map(partial(memory.take, mode="clip"), np.array_split(places, _READERS)))
+            del memory  # or the map could not be closed, and its pages would stay
+        return _READS
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return _best(work, repeats)
 
 
 def _read_file(name: str, repeats: int) -> tuple[float, float]:

@@ -12,17 +12,17 @@ from typing import Self
 
 from ullage.errors import MalformedError
 from ullage.memory.fields import Behind, Choice, Flag, Message, Number, Numbers, Raw, Reader, Row, Table, Text
-from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, TAG_BYTES, Question
+from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, SEGMENT_STRATA, TAG_BYTES, Question
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
-VERSION = 6
+VERSION = 7
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES, MAX_DUMP_BYTES = 8 << 20, 4 << 20
 KEY_BYTES, DIGEST_BYTES, TOKEN_BYTES = 32, 32, 16
 MAX_FREEZE_SECONDS, MAX_LANES = 60, 16
 MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = 1 << 40, (1 << 32) - 1
 MAX_CHAIN_STEPS, MAX_CHAIN_WIDTH = 1 << 20, 256
-_MAX_BLOCKS = (MAX_FRAME_BYTES - 64) // 4
+MAX_STRATA, MAX_ROUND = 1 << 25, (1 << 32) - 2
 _MAX_SEGMENTS, _MAX_TOKENS = 100_000, 1 << 20
 
 _SPACE, _U8, _U16, _U32, _U64 = Number(1), Number(1), Number(2), Number(4), Number(8)
@@ -108,28 +108,25 @@ class Ask(Message):
     """A question to one space."""
 
     kind = 5
+    layout = (
+        _SPACE,
+        Row(
+            _U32,
+            Raw(KEY_BYTES),
+            Number(4, "the region's number of blocks", 1, MAX_REGION_BLOCKS),
+            Number(4, "a segment's number of blocks", 1),
+            make=Question,
+        ),
+    )
     space: int
     question: Question
 
-    def body(self) -> bytes:
-        asked = self.question
-        blocks = asked.blocks or ()
-        head = struct.pack(">BI", self.space, asked.round_number) + asked.key
-        sizes = struct.pack(">III", asked.region_blocks, asked.segment_blocks, len(blocks))
-        return head + sizes + struct.pack(f">{len(blocks)}I", *blocks)
-
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        space, number, key = reader.number(1), reader.number(4), reader.raw(KEY_BYTES)
-        region = reader.limited(4, 1, MAX_REGION_BLOCKS, "the region's number of blocks")
-        segment = reader.limited(4, 1, (1 << 32) - 1, "a segment's number of blocks")
-        blocks = Numbers("the number of listed blocks", _MAX_BLOCKS).read(reader) or None
-        if blocks is not None and max(blocks) >= region:
-            raise MalformedError("A question lists a block outside its region.")
-        question = Question(number, key, region, segment, blocks)
-        if question.segments > _MAX_SEGMENTS:
+        found = super().read(reader)
+        if found.question.segments > _MAX_SEGMENTS:
             raise MalformedError(f"A question asks for more than {_MAX_SEGMENTS} tags.")
-        return cls(space, question)
+        return found
 
 
 @dataclass(frozen=True)
@@ -255,6 +252,28 @@ class Commit(Message):
 
 
 @dataclass(frozen=True)
+class Spots(Message):
+    """A question about one small block of each of the first `strata` strata of a space."""
+
+    kind = 19
+    layout = (
+        _SPACE,
+        Number(4, "the number of a round", 0, MAX_ROUND),
+        Raw(KEY_BYTES),
+        Number(4, "the number of strata", 1, MAX_STRATA),
+    )
+    space: int
+    round_number: int
+    key: bytes
+    strata: int
+
+    @property
+    def segments(self) -> int:
+        """Tags that are asked for."""
+        return -(-self.strata // SEGMENT_STRATA)
+
+
+@dataclass(frozen=True)
 class Welcome(Message):
     """What the agent says about its machine: the prover's word, before the wire closes."""
 
@@ -377,7 +396,7 @@ class Committed(Message):
 
 _REQUESTS = (
     Hello, Map, Stream, Fill, Ask, Chain, Stop, File, Start, Declare, Release, Bye, Dump, Freeze, Thaw,
-    Sequences, Lane, Commit,
+    Sequences, Lane, Commit, Spots,
 )  # fmt: skip
 _ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error, Received, Tokens, Committed)
 _BY_KIND: dict[int, type[Message]] = {message.kind: message for message in (*_REQUESTS, *_ANSWERS)}

@@ -41,8 +41,8 @@ class Region(Protocol):
     def read(self, offset: int, size: int) -> memoryview:
         """The bytes at `offset`. Valid until this thread's next call."""
 
-    def gatherer(self) -> Gather:
-        """What reads the blocks of a chain's step. Valid until the region changes its size."""
+    def gatherer(self, block_bytes: int) -> Gather:
+        """What reads scattered blocks of this size. Valid until the region changes its size."""
 
     def view(self) -> memoryview | None:
         """All of it, where this process has it at one address. Valid as `gatherer`."""
@@ -93,8 +93,8 @@ class HostRegion:
     def read(self, offset: int, size: int) -> memoryview:
         return self._view[offset : offset + size]
 
-    def gatherer(self) -> Gather:
-        return gather_from_views([self.view()])
+    def gatherer(self, block_bytes: int) -> Gather:
+        return gather_from_views([self.view()], block_bytes)
 
     def view(self) -> memoryview:
         return self._view[: self.size]
@@ -155,8 +155,8 @@ class DeviceRegion:
         staging.copy_(self._memory[offset : offset + size])
         return memoryview(staging.numpy())
 
-    def gatherer(self) -> Gather:
-        blocks = self._memory[: whole_blocks(self.size)].view(-1, CHAIN_BLOCK_BYTES)
+    def gatherer(self, block_bytes: int) -> Gather:
+        blocks = self._memory[: self.size - self.size % block_bytes].view(-1, block_bytes)
         torch = self._torch
 
         def gather(numbers: Numbers, out: Blocks) -> None:
@@ -196,11 +196,14 @@ class JoinedRegion:
         self.size = sum(map(whole_blocks, sizes))
         self.read = join_reads([part.read for part in parts], sizes)
 
-    def gatherer(self) -> Gather:
+    def gatherer(self, block_bytes: int) -> Gather:
+        """Blocks of a chain only: the parts are cut to these."""
+        if block_bytes != CHAIN_BLOCK_BYTES:
+            raise ValueError("segments are cut to the blocks of a chain")
         views = [part.view() for part in self._parts]
         if None in views:
-            return gather_by_reading(self.read)
-        return gather_from_views([view for view in views if view is not None])
+            return gather_by_reading(self.read, block_bytes)
+        return gather_from_views([view for view in views if view is not None], block_bytes)
 
     def view(self) -> None:
         """Nothing: its parts lie apart."""

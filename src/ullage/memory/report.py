@@ -26,7 +26,7 @@ def calibration_lines(found: Calibration) -> list[str]:
         f"AES-CTR, one core: {_rate(found.generator_rate)}",
         f"write, one core: {_rate(found.first_touch_rate)} first touch, {_rate(found.warm_write_rate)} warm",
         f"other store: {_rate(found.store_rate)}",
-        f"a step of a chain (64 blocks of 512 bytes): {found.step_seconds * 1e6:.3g} us in memory, one block "
+        f"a step of a chain (64 blocks of 128 bytes): {found.step_seconds * 1e6:.3g} us in memory, one block "
         f"{found.alternative_seconds * 1e6:.3g} us elsewhere",
     ]
 

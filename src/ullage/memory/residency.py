@@ -126,7 +126,7 @@ def expected_link(segments: Sequence[Segment], sources: Sequence[Source], asked:
     sizes, reads = [segment.size for segment in segments], [source.read for source in sources]
     if sum(map(whole_blocks, sizes)) < asked.blocks * CHAIN_BLOCK_BYTES:
         raise UsageError("The chain asks for more than the segments hold.")
-    return walk(asked, gather_by_reading(join_reads(reads, sizes)))
+    return walk(asked, gather_by_reading(join_reads(reads, sizes), CHAIN_BLOCK_BYTES))
 
 
 class Challenger:

@@ -40,8 +40,8 @@ class TogetherRegion:
             found += part.read(at, count)
         return memoryview(found)
 
-    def gatherer(self) -> Gather:
-        return gather_by_reading(self.read)
+    def gatherer(self, block_bytes: int) -> Gather:
+        return gather_by_reading(self.read, block_bytes)
 
     def view(self) -> None:
         """Nothing: it is not at one address."""

@@ -57,9 +57,11 @@ def check_quiet(honest: HonestWindows) -> HonestWindows:
     """The same windows. Raises UndecidedError if they scatter so much that their alarm would find nobody."""
     limit = alarm_from(honest.fractions, 0.0, 0.0).limit
     if limit > LARGEST_LIMIT:
+        least, most = min(honest.fractions), max(honest.fractions)
         raise UndecidedError(
-            f"{len(honest.fractions)} honest windows scatter so much that the alarm would sound above "
-            f"{limit:.2f} only, and {LARGEST_LIMIT:g} is the most. Something else uses this machine, or "
-            "the windows are too few or too short: run on a quiet twin, with 20 windows of 60 s."
+            f"{len(honest.fractions)} honest windows, which account for {least:.3f} to {most:.3f}, scatter "
+            f"so much that the alarm would sound above {limit:.2f} only, and {LARGEST_LIMIT:g} is the most. "
+            "Something else uses this machine, or the windows are too few or too short: run on a quiet twin, "
+            "with 20 windows of 60 s."
         )
     return honest

@@ -11,16 +11,17 @@ import numpy as np
 
 from ullage.memory.agent import Agent, Host
 from ullage.memory.erasure import MODES
-from ullage.memory.gather import CHAIN_BLOCK_BYTES, Blocks, Gather, Numbers
+from ullage.memory.gather import Blocks, Gather, Numbers
 from ullage.memory.inventory import Inventory
 from ullage.memory.keeper import Keeper, Part
 from ullage.memory.noise import BLOCK_BYTES, Buffer, CellNoise
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment
 
-_CHAIN_BLOCKS = BLOCK_BYTES // CHAIN_BLOCK_BYTES
 CHAIN = "chain"
 """Mode `stream`, asked for by chains."""
+SPOTS = "spots"
+"""Mode `rate-gap`, asked for by spots."""
 HOLD = "hold"
 """The mode in which a cheat answers chains over noise, as one that serves would."""
 
@@ -49,14 +50,14 @@ class MemoryCheat:
     summary: str
     build: Callable[[Setting], Agent]
     allowed_by: str | None = None
-    modes: tuple[str, ...] = (*MODES, CHAIN)
+    modes: tuple[str, ...] = (*MODES, CHAIN, SPOTS)
     """Of `ALL_MODES`."""
     machine_bytes: Callable[[Setting], int] | None = None
     """The machine as declared or inspected; None: the region is the machine."""
     withholds: Callable[[Setting], float] = lambda setting: setting.share
 
 
-ALL_MODES = (*MODES, CHAIN, HOLD)
+ALL_MODES = (*MODES, CHAIN, SPOTS, HOLD)
 
 
 class MissingBlocksKeeper(Keeper):
@@ -132,25 +133,38 @@ class MissingBlocksKeeper(Keeper):
 
         return read
 
-    def gatherer(self, space: int) -> Gather:
-        """Of a step only what is missing comes from elsewhere, so that a cheat loses no time on the rest."""
-        honest, blocks = super().gatherer(space), self.region(space).size // BLOCK_BYTES
+    def gatherer(self, space: int, block_bytes: int) -> Gather:
+        """Of what is asked for only what is missing comes from elsewhere: no time is lost on the rest."""
+        honest, blocks = super().gatherer(space, block_bytes), self.region(space).size // BLOCK_BYTES
         missing = np.isin(np.arange(blocks), np.fromiter(self.missing, np.intp))
+        parts = BLOCK_BYTES // block_bytes
 
         def gather(numbers: Numbers, out: Blocks) -> None:
             honest(numbers, out)
-            inside = numbers // _CHAIN_BLOCKS
+            inside = numbers // parts
             rows = np.flatnonzero(missing[inside])
-            wanted = zip(inside[rows].tolist(), (numbers[rows] % _CHAIN_BLOCKS).tolist(), strict=True)
-            for row, found in zip(rows.tolist(), self.fetch_parts(list(wanted)), strict=True):
+            offsets = (numbers[rows] % parts * block_bytes).tolist()
+            wanted = zip(inside[rows].tolist(), offsets, strict=True)
+            for row, found in zip(rows.tolist(), self.fetch_parts(list(wanted), block_bytes), strict=True):
                 out[row] = np.frombuffer(found, np.uint8)
 
         return gather
 
-    def fetch_parts(self, wanted: Sequence[tuple[int, int]]) -> Iterable[Buffer]:
-        """The chain blocks that a step misses: (block, number of the chain block in it)."""
-        for block, part in wanted:
-            yield self.replace(block)[part * CHAIN_BLOCK_BYTES : (part + 1) * CHAIN_BLOCK_BYTES]
+    def fetch_parts(self, wanted: Sequence[tuple[int, int]], size: int) -> Iterable[Buffer]:
+        """Small blocks of `size` bytes that are missing, of a question or of a step: (block, offset in it).
+
+        Rebuilt from the seed, and no more than these.
+        """
+        found = np.zeros((len(wanted), size), np.uint8)
+        if self.noise and wanted:
+            numbers = [(block * BLOCK_BYTES + offset) // size for block, offset in wanted]
+            self.noise().gather(np.array(numbers), found)
+        return [row.data for row in found]
+
+    def cut_parts(self, wanted: Sequence[tuple[int, int]], size: int) -> Iterable[Buffer]:
+        """The same out of what `replace` brings, for cheats that have whole blocks."""
+        for block, offset in wanted:
+            yield self.replace(block)[offset : offset + size]
 
 
 def plain_inventory(size: int) -> Callable[[], Inventory]:

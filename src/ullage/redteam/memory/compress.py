@@ -28,6 +28,8 @@ class _Compress(MissingBlocksKeeper):
             self._room -= len(packed)
             self._packed[block] = packed
 
+    fetch_parts = MissingBlocksKeeper.cut_parts
+
     def replace(self, block: int) -> memoryview:
         packed = self._packed.get(block)
         return memoryview(zlib.decompress(packed)) if packed else super().replace(block)

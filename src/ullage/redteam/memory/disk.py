@@ -6,9 +6,9 @@ import mmap
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
-from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.noise import BLOCK_BYTES, Buffer
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
@@ -39,19 +39,20 @@ class _Disk(MissingBlocksKeeper):
         os.preadv(self._direct, [found], self._order[block] * BLOCK_BYTES)
         return memoryview(found)
 
-    def fetch_parts(self, wanted: Sequence[tuple[int, int]]) -> Iterable[Buffer]:
-        """All of a step at once, and no more of each than a disk has to read."""
+    def fetch_parts(self, wanted: Sequence[tuple[int, int]], size: int) -> Iterable[Buffer]:
+        """All of a step or question at once, and no more of each than a disk has to read."""
         if len(wanted) < 2:
-            return [self._sector(*one) for one in wanted]
-        return list(self._readers.map(self._sector, *zip(*wanted, strict=True)))
+            return [self._sector(block, offset, size) for block, offset in wanted]
+        blocks, offsets = zip(*wanted, strict=True)
+        return list(self._readers.map(self._sector, blocks, offsets, repeat(size)))
 
-    def _sector(self, block: int, part: int) -> bytes:
+    def _sector(self, block: int, offset: int, size: int) -> bytes:
         if getattr(self._local, "sector", None) is None:
             self._local.sector = mmap.mmap(-1, _SECTOR_BYTES)
-        start, at = divmod(part * CHAIN_BLOCK_BYTES, _SECTOR_BYTES)
+        start, at = divmod(offset, _SECTOR_BYTES)
         sector: mmap.mmap = self._local.sector
         os.preadv(self._direct, [sector], self._order[block] * BLOCK_BYTES + start * _SECTOR_BYTES)
-        return sector[at : at + CHAIN_BLOCK_BYTES]
+        return sector[at : at + size]
 
 
 def _open_direct(path: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ullage.errors import UsageError
 from ullage.memory.agent import Agent
@@ -23,10 +23,12 @@ from ullage.memory.messages import (
     Mapped,
     Received,
     Segments,
+    Spots,
     Tags,
     Welcome,
 )  # fmt: skip
-from ullage.memory.noise import BLOCK_BYTES, Question
+from ullage.memory.noise import BLOCK_BYTES, Buffer, Question
+from ullage.memory.spots import SPOT_BYTES, spot_tag
 from ullage.memory.wire import Connection, address_of
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
@@ -70,13 +72,20 @@ class _Helped(MissingBlocksKeeper):
         return tails
 
     def answer(self, space: int, question: Question) -> list[bytes]:
-        blocks = sorted(self.missing & set(question.blocks or range(question.region_blocks)))
-        self._fetched = {block: self._remote(space, block) for block in blocks}
+        self._fetched = {block: self._remote(space, block) for block in sorted(self.missing)}
         return super().answer(space, question)
 
-    def chain(self, asked: Chain) -> bytes:
-        self._fetched = {}  # a chain says what it wants step by step
-        return super().chain(asked)
+    def spots(self, asked: Spots) -> list[bytes]:
+        """One thread, since there is one connection to the helper; it is asked for single spots."""
+        gather = self.gatherer(asked.space, SPOT_BYTES)
+        return [spot_tag(asked, segment, gather) for segment in range(asked.segments)]
+
+    def fetch_parts(self, wanted: Sequence[tuple[int, int]], size: int) -> Iterable[Buffer]:
+        for block, offset in wanted:
+            if self.cap:
+                time.sleep(min(size / self.cap, 0.02))
+            at = block * BLOCK_BYTES + offset
+            yield self._helper.ask(Dump(0, at, size), Bytes, _WAIT).data
 
     def _remote(self, space: int, block: int) -> memoryview:
         if self.cap:
@@ -85,8 +94,7 @@ class _Helped(MissingBlocksKeeper):
         return memoryview(found.data)
 
     def replace(self, block: int) -> memoryview:
-        found = self._fetched.get(block)
-        return self._remote(0, block) if found is None else found
+        return self._fetched[block]
 
 
 def _twice(take: Callable[[memoryview], None], lane: Connection) -> Callable[[memoryview], None]:
@@ -115,6 +123,9 @@ class _PartialTags(_Helped):
             else self._tag(space, question, number)
             for number in range(question.segments)
         ]
+
+    def spots(self, asked: Spots) -> list[bytes]:
+        return list(self._helper.ask(asked, Tags, _WAIT).tags)
 
     def chain(self, asked: Chain) -> bytes:
         """A chain is 16 bytes as well, for who has all of the noise."""

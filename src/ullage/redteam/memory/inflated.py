@@ -24,8 +24,8 @@ class _Zeros:
         found = self._data[offset : offset + size]
         return memoryview(found + bytes(size - len(found)))
 
-    def gatherer(self) -> Gather:
-        return gather_by_reading(self.read)
+    def gatherer(self, block_bytes: int) -> Gather:
+        return gather_by_reading(self.read, block_bytes)
 
     def view(self) -> None:
         """Nothing: it is not at one address."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from ullage.memory.messages import Spots
 from ullage.memory.noise import BLOCK_BYTES, Question
 from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
 
@@ -25,6 +26,10 @@ class _Precomputed(MissingBlocksKeeper):
         self._key = question.key
         tags = self._tags + [secrets.token_bytes(16)] * question.segments
         return tags[: question.segments]
+
+    def spots(self, asked: Spots) -> list[bytes]:
+        """It could not know which they are: what it has is the wrong tags."""
+        return (self._tags * asked.segments)[: asked.segments]
 
 
 PRECOMPUTED = MemoryCheat(

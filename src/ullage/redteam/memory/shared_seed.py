@@ -25,6 +25,8 @@ class _SharedSeed(MissingBlocksKeeper):
         self._stream = next((StreamNoise(key) for key in _candidates() if _fits(key, sample)), None)
         return tails
 
+    fetch_parts = MissingBlocksKeeper.cut_parts
+
     def replace(self, block: int) -> memoryview:
         if self._stream and self.noise is None:
             return self._stream.read(block * BLOCK_BYTES, BLOCK_BYTES)

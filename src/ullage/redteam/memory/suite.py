@@ -21,7 +21,7 @@ from ullage.memory.residency import HoldPlan
 from ullage.memory.verifier import Declared, run_erasure, run_hold
 from ullage.memory.wire import AgentRefusedError
 from ullage.model.builtin import builtin_path
-from ullage.redteam.memory.cheat import ALL_MODES, CHAIN, HOLD, MemoryCheat, Setting
+from ullage.redteam.memory.cheat import ALL_MODES, CHAIN, HOLD, SPOTS, MemoryCheat, Setting
 from ullage.redteam.memory.registry import CHEATS, get_cheat
 
 SHARE = 0.25
@@ -154,6 +154,8 @@ def _claims(
 def _erasure(mode: str, size: int) -> Plan:
     if mode == CHAIN:
         return Plan("stream", size, by="chain", steps=_CHAIN_STEPS)
+    if mode == SPOTS:
+        return Plan("rate-gap", size, by="spots")
     return Plan(next(known for known in MODES if known == mode), size, by="pass")
 
 

@@ -6,7 +6,6 @@ import mmap
 import os
 from collections.abc import Iterable, Sequence
 
-from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.noise import BLOCK_BYTES, Buffer
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
@@ -39,11 +38,11 @@ class _Swap(MissingBlocksKeeper):
         self._map.madvise(_MADV_PAGEOUT, start, BLOCK_BYTES)
         return memoryview(found)
 
-    def fetch_parts(self, wanted: Sequence[tuple[int, int]]) -> Iterable[Buffer]:
+    def fetch_parts(self, wanted: Sequence[tuple[int, int]], size: int) -> Iterable[Buffer]:
         """The kernel brings a page a fault, and is told to let it go again."""
-        for block, part in wanted:
-            start = self._order[block] * BLOCK_BYTES + part * CHAIN_BLOCK_BYTES
-            found = self._map[start : start + CHAIN_BLOCK_BYTES]
+        for block, offset in wanted:
+            start = self._order[block] * BLOCK_BYTES + offset
+            found = self._map[start : start + size]
             self._map.madvise(_MADV_PAGEOUT, start - start % mmap.PAGESIZE, mmap.PAGESIZE)
             yield found
 

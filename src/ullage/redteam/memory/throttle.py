@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ullage.memory.messages import Chain
+from ullage.memory.messages import Chain, Spots
 from ullage.memory.noise import Question
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
@@ -19,6 +19,12 @@ class _Throttle(MissingBlocksKeeper):
         tags = super().answer(space, question)
         if question.round_number < 2:
             time.sleep(max(0.0, _SHOWN_SECONDS - (time.monotonic() - began)))
+        return tags
+
+    def spots(self, asked: Spots) -> list[bytes]:
+        tags = super().spots(asked)
+        if asked.round_number < 2:
+            time.sleep(_SHOWN_SECONDS)
         return tags
 
     def chain(self, asked: Chain) -> bytes:
