@@ -46,7 +46,7 @@ def calibrate(
         Path | None,
         typer.Option(help="A folder on the fastest disk of such a machine. Default: it has none."),
     ] = None,
-    region_mib: Annotated[int, typer.Option(min=16, help="Memory to measure over.")] = 256,
+    region_mib: Annotated[int, typer.Option(min=16, help="Memory to measure over.")] = 1024,
     cores: Annotated[
         int | None, typer.Option(min=1, help="Cores of such a machine. Default: all that this one has.")
     ] = None,

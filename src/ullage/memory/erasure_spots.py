@@ -20,7 +20,7 @@ from ullage.memory.messages import KEY_BYTES, MAX_STRATA, Spots, Tags
 from ullage.memory.noise import SEGMENT_STRATA, Noise, tags_equal
 from ullage.memory.region import usable_cores
 from ullage.memory.rounds import ask_rounds, calm
-from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES, spot_tag
+from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES, all_spot_tags
 from ullage.memory.timing import Progress, Timing, Verdict, verdict_of
 from ullage.memory.wire import Connection
 
@@ -92,14 +92,8 @@ def ask_spots(
 
 
 def _is_right(asked: Spots, new_noise: Callable[[], Noise], workers: int, answer: Tags) -> bool:
-    def expected(worker: int) -> list[bytes]:
-        noise = new_noise()
-        return [spot_tag(asked, segment, noise.gather) for segment in range(worker, asked.segments, workers)]
-
-    tags: list[bytes] = [b""] * asked.segments
     with ThreadPoolExecutor(workers, thread_name_prefix="spots") as pool:
-        for worker, found in enumerate(pool.map(expected, range(workers))):
-            tags[worker::workers] = found
+        tags = all_spot_tags(asked, lambda: new_noise().gather, pool, workers)
     return answer.round_number == asked.round_number and tags_equal(answer.tags, tags)
 
 

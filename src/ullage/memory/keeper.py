@@ -13,7 +13,7 @@ from ullage.memory.gather import CHAIN_BLOCK_BYTES, Gather
 from ullage.memory.messages import Chain, Code, Spots
 from ullage.memory.noise import BLOCK_BYTES, CELL_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
-from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES, spot_tag
+from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES, all_spot_tags
 from ullage.memory.together import TogetherRegion
 
 _PIECE_BYTES = 4 << 20
@@ -220,7 +220,7 @@ class Keeper:
         """One tag a segment of the strata."""
         self.region(asked.space, asked.strata * STRATUM_BYTES)
         gather = self.gatherer(asked.space, SPOT_BYTES)
-        return self._spread(lambda segment: spot_tag(asked, segment, gather), range(asked.segments))
+        return all_spot_tags(asked, lambda: gather, self._pool, self.threads)
 
     def chain(self, asked: Chain) -> bytes:
         """Walk the latency-bound chain."""

@@ -26,7 +26,7 @@ TAG_BYTES = 16
 CELL_BYTES = 16
 BLOCK_BYTES = 256 * 1024
 MAX_KAPPA = 1 << 16
-SEGMENT_STRATA = 512
+SEGMENT_STRATA = 4096
 """Strata whose spots one tag is about."""
 # A piece this large stays in a core's second-level cache through all its encryptions.
 _PIECE_BYTES = 128 * 1024

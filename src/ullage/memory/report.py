@@ -22,10 +22,10 @@ def calibration_lines(found: Calibration) -> list[str]:
     return [
         f"machine: {found.machine}",
         f"rebuild, all cores, one AES-256: {_rate(found.rebuild_rate)} ({found.rebuild_source})",
-        f"GMAC over memory, all cores: {_rate(found.read_rate)}",
+        f"GMAC over memory, all cores: {_rate(found.read_rate)}, over spots {_rate(found.spot_rate)}",
         f"AES-CTR, one core: {_rate(found.generator_rate)}",
         f"write, one core: {_rate(found.first_touch_rate)} first touch, {_rate(found.warm_write_rate)} warm",
-        f"other store: {_rate(found.store_rate)}",
+        f"other store: {_rate(found.store_rate)}, {found.store_reads:.0f} reads a second",
         f"a step of a chain (64 blocks of 128 bytes): {found.step_seconds * 1e6:.3g} us in memory, one block "
         f"{found.alternative_seconds * 1e6:.3g} us elsewhere",
     ]

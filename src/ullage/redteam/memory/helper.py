@@ -28,7 +28,7 @@ from ullage.memory.messages import (
     Welcome,
 )  # fmt: skip
 from ullage.memory.noise import BLOCK_BYTES, Buffer, Question
-from ullage.memory.spots import SPOT_BYTES, spot_tag
+from ullage.memory.spots import SPOT_BYTES, spot_tags
 from ullage.memory.wire import Connection, address_of
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
@@ -78,7 +78,7 @@ class _Helped(MissingBlocksKeeper):
     def spots(self, asked: Spots) -> list[bytes]:
         """One thread, since there is one connection to the helper; it is asked for single spots."""
         gather = self.gatherer(asked.space, SPOT_BYTES)
-        return [spot_tag(asked, segment, gather) for segment in range(asked.segments)]
+        return spot_tags(asked, range(asked.segments), gather)
 
     def fetch_parts(self, wanted: Sequence[tuple[int, int]], size: int) -> Iterable[Buffer]:
         for block, offset in wanted:
