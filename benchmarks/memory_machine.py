@@ -387,7 +387,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends as well
     machine, verifier = split_cores(options.machine_cores)
     os.sched_setaffinity(0, machine)
-    rates = calibrate(1024 * MIB, options.store, 3, cores=usable_cores(), outside=options.outside_us * 1e-6)
+    rates = calibrate(4096 * MIB, options.store, 3, cores=usable_cores(), outside=options.outside_us * 1e-6)
     os.sched_setaffinity(0, verifier)
     options.cores = machine
     print(f"calibrated: {rates.model_dump(mode='json')}", file=sys.stderr)
