@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 
 from ullage.work import steal
@@ -56,7 +56,7 @@ class Accounting:
         self._session = Session(plan.terms, clock)
         self._kernel: Kernel = default_kernel(plan.terms.shape.inner)
 
-    def windows(self) -> Iterator[Window]:
+    def windows(self) -> Generator[Window]:
         """Yields each window soon after its end, while the next one is running."""
         length = int(self.plan.window_seconds * 1e9)
         self._session.start()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 
 from ullage.errors import FaultError, UndecidedError
@@ -12,6 +14,7 @@ from ullage.work.calibration import Calibration, HonestWindows
 from ullage.work.prover import Prover
 from ullage.work.run import Accounting, Plan
 from ullage.work.verifier import Terms
+from ullage.work.window import Window
 
 _OPENINGS = 20
 """A few rows a window: the twin is the verifier's own, they only keep the protocol as it is."""
@@ -22,7 +25,11 @@ def measure_honest(
 ) -> HonestWindows:
     """Account for this machine as for any other, with its own honest agent.
 
-    Takes `windows` x `seconds`. Raises FaultError if a window fails: then the calibration does not hold here.
+    Windows that the hypervisor took time from say nothing, here as in any account, and are left out: this
+    takes `windows` x `seconds`, and up to twice that if there are such.
+
+    Raises FaultError if a window fails: then the calibration does not hold here. Raises UndecidedError if too
+    few windows say something.
     """
     listener = listen("127.0.0.1", 0)
     context = get_context("spawn")
@@ -40,17 +47,27 @@ def measure_honest(
             worker.start()
         host, port = listener.getsockname()[:2]
         terms = Terms(host, port, calibration.slots, calibration.unit_shape, connect_seconds=120.0)
-        plan = Plan(terms, calibration.worth, seconds, windows, _OPENINGS)
-        found = list(Accounting(plan).windows())
+        plan = Plan(terms, calibration.worth, seconds, 2 * windows, _OPENINGS)
+        with contextlib.closing(Accounting(plan).windows()) as account:
+            found = list(islice(filter(_says_something, account), windows))
     finally:
         for worker in workers:
             worker.terminate()
         listener.close()
-    if any(window.bad or window.missing or not window.credited for window in found):
-        raise FaultError(
-            "The twin's own honest account failed: " + "; ".join(f for w in found for f in w.findings[:2])
+    if len(found) < windows:
+        lost = 2 * windows - len(found)
+        raise UndecidedError(
+            f"The hypervisor took time from {lost} of {2 * windows} windows of the honest account: nothing can "
+            "be measured here now. Run on a machine that nobody shares."
         )
     return HonestWindows(seconds=seconds, fractions=tuple(window.accounted(median=True) for window in found))
+
+
+def _says_something(window: Window) -> bool:
+    """Whether an honest window can be used. Raises FaultError for one that failed."""
+    if window.bad or window.missing or (window.is_told and not window.credited):
+        raise FaultError("The twin's own honest account failed: " + "; ".join(window.findings[:4]))
+    return window.is_told
 
 
 def check_quiet(honest: HonestWindows) -> HonestWindows:
