@@ -11,7 +11,7 @@ from tests.memory.agents import MIB, agent
 from ullage.errors import FaultError
 from ullage.memory.erasure import greet
 from ullage.memory.keeper import Keeper
-from ullage.memory.messages import Fill, Map, Mapped
+from ullage.memory.messages import Chain, Fill, Map, Mapped
 from ullage.memory.noise import MAX_KAPPA, Question
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
 
@@ -45,6 +45,8 @@ def test_an_answer_that_nobody_wants_ends() -> None:
         keeper.answer(0, Question(0, bytes(32), 64, 16))
     with pytest.raises(FaultError, match="went away"):
         keeper.fill(0, 16 * MIB, bytes(32), 1)
+    with pytest.raises(FaultError, match="went away"):
+        keeper.chain(Chain(0, bytes(16), 1 << 20, 64, 1024))
     keeper.is_wanted = lambda: True
     keeper.fill(0, 16 * MIB, bytes(32), 1)
     assert len(keeper.answer(0, Question(0, bytes(32), 64, 16))) == 4

@@ -36,6 +36,16 @@ def test_forgers_fail_the_first_window(one: WorkAdversary) -> None:
     assert window.findings
 
 
+def test_rows_that_are_held_back_count_against_who_holds_them_back() -> None:
+    with agent(AGENT, "withheld-rows") as address:
+        (window,) = account(address, seconds=1.0, openings=60, answer_seconds=5.0)
+    assert (window.bad, window.outcome) == (0, WindowOutcome.CANNOT_TELL)
+    assert window.missing > 0
+    assert window.is_told  # or it could choose what is judged
+    honest = replace(window, missing=0)
+    assert window.accounted() == pytest.approx((1 - window.missing / window.openings) * honest.accounted())
+
+
 def test_outsourced_work_is_not_seen_here() -> None:
     with agent(AGENT, "outsourced") as address:
         (window,) = account(address, seconds=0.6)
@@ -58,7 +68,7 @@ def test_a_kernel_priced_too_high_accounts_for_more_than_there_is() -> None:
 
 def test_names() -> None:
     assert prover_class("honest") is Prover
-    assert len({one.name for one in WORK_ADVERSARIES}) == len(WORK_ADVERSARIES) == 18
+    assert len({one.name for one in WORK_ADVERSARIES}) == len(WORK_ADVERSARIES) == 19
     with pytest.raises(UsageError, match="no work adversary"):
         find(["nobody"])
 

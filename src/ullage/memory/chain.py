@@ -6,6 +6,7 @@ blocks are known only when all of these have been read. `docs/formats/memory-pro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH = 64
 """Blocks of a step: more would save an honest machine little and let a prover fetch more at once."""
+_STEPS_AT_ONCE = 4096
 _NONCE_BYTES = 12
 _NUMBER_BYTES = 8
 
@@ -49,12 +51,14 @@ class ChainLinks:
         return self._encrypt(link[:_NONCE_BYTES], b"", read)
 
 
-def walk(asked: Chain, gather: Gather) -> bytes:
-    """The last link of a chain over blocks that `gather` reads."""
+def walk(asked: Chain, gather: Gather, go_on: Callable[[], None] = lambda: None) -> bytes:
+    """The last link of a chain over blocks that `gather` reads. `go_on`, called now and then, may raise."""
     links, link = ChainLinks(asked.nonce, asked.blocks, asked.width), asked.nonce
     read: Blocks = np.empty((asked.width, CHAIN_BLOCK_BYTES), np.uint8)
     flat = read.reshape(-1).data
-    for _ in range(asked.steps):
-        gather(links.numbers(link), read)
-        link = links.follow(link, flat)
+    for start in range(0, asked.steps, _STEPS_AT_ONCE):
+        go_on()
+        for _ in range(min(_STEPS_AT_ONCE, asked.steps - start)):
+            gather(links.numbers(link), read)
+            link = links.follow(link, flat)
     return link

@@ -225,7 +225,8 @@ class Keeper:
     def chain(self, asked: Chain) -> bytes:
         """Walk the latency-bound chain."""
         self.region(asked.space, asked.blocks * CHAIN_BLOCK_BYTES)
-        return walk(asked, self.gatherer(asked.space, CHAIN_BLOCK_BYTES))
+        gather = self.gatherer(asked.space, CHAIN_BLOCK_BYTES)
+        return walk(asked, gather, lambda: _go_on(self.is_wanted))
 
     def _spread(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
         """In order, when all have ended: what went wrong in one leaves none behind that still writes."""

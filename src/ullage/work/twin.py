@@ -57,8 +57,8 @@ def measure_honest(
     if len(found) < windows:
         lost = 2 * windows - len(found)
         raise UndecidedError(
-            f"The hypervisor took time from {lost} of {2 * windows} windows of the honest account: nothing can "
-            "be measured here now. Run on a machine that nobody shares."
+            f"The hypervisor took time from {lost} of {2 * windows} windows of the honest account: nothing "
+            "can be measured here now. Run on a machine that nobody shares."
         )
     return HonestWindows(seconds=seconds, fractions=tuple(window.accounted(median=True) for window in found))
 

@@ -14,7 +14,7 @@ from ullage.redteam.work.outsourced import OUTSOURCED
 from ullage.redteam.work.precomputed import PRECOMPUTED
 from ullage.redteam.work.reused import REUSED
 from ullage.redteam.work.shifted import SHIFTED
-from ullage.redteam.work.skipped import SKIPPED, SKIPPED_ALL
+from ullage.redteam.work.skipped import SKIPPED, SKIPPED_ALL, WITHHELD
 from ullage.redteam.work.smaller_inner import SMALLER_INNER
 from ullage.redteam.work.tenant import TENANTS
 from ullage.work.prover import Prover
@@ -22,6 +22,7 @@ from ullage.work.prover import Prover
 WORK_ADVERSARIES: tuple[WorkAdversary, ...] = (
     SKIPPED,
     SKIPPED_ALL,
+    WITHHELD,
     REUSED,
     SMALLER_INNER,
     PRECOMPUTED,
