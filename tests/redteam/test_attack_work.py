@@ -39,7 +39,7 @@ def test_forgers_fail_the_first_window(one: WorkAdversary) -> None:
 def test_rows_that_are_held_back_count_against_who_holds_them_back() -> None:
     with agent(AGENT, "withheld-rows") as address:
         (window,) = account(address, seconds=1.0, openings=60, answer_seconds=5.0)
-    assert (window.bad, window.outcome) == (0, WindowOutcome.CANNOT_TELL)
+    assert window.bad == 0  # no proof
     assert window.missing > 0
     assert window.is_told  # or it could choose what is judged
     honest = replace(window, missing=0)
