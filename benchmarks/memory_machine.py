@@ -174,7 +174,7 @@ def erase(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
                     "fill_over_generator": erasure.fill_rate / rates.generator_rate,
                     "agent_cpu_seconds": after[0] - before[0],
                     "verifier_cpu_seconds": after[1] - before[1],
-                    "kappa": erasure.kappa,
+                    "layers": erasure.layers,
                     "round_seconds": [timing.seconds for timing in erasure.timings],
                     "deadline": erasure.deadline,
                 }

@@ -27,6 +27,7 @@ def test_golden_payload() -> None:
         ("version", 1),
         ("version", 2),
         ("version", 3),
+        ("version", 4),
         ("machine", "m" * 401),
         ("cores", 0),
         ("rebuild_rate", 0),

@@ -20,6 +20,7 @@ from tests.memory.test_holding import chain
 from ullage.claims import Claim, Reading, Trust, Window
 from ullage.errors import IntegrityError, UllageError
 from ullage.memory import bounds, wire
+from ullage.memory.butterfly import ButterflyNoise
 from ullage.memory.cache_check import _packed_bits, check_cache
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
@@ -53,7 +54,7 @@ from ullage.memory.messages import (
     Tokens,
     Welcome,
 )
-from ullage.memory.noise import BLOCK_BYTES, CellNoise, Question, SegmentTag
+from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag
 from ullage.memory.residency import (
     ChainRun,
     Challenger,
@@ -219,7 +220,7 @@ class Agent:
     def tags(self, question: Question) -> Tags:
         """Of the noise that was asked for, or those of another round."""
         assert self.fill is not None
-        noise = CellNoise(self.fill.seed, self.fill.kappa)
+        noise = ButterflyNoise(self.fill.seed, self.fill.layers)
         found = []
         for number in range(question.segments):
             tag = SegmentTag(question.key, question.round_number, number)
@@ -313,7 +314,7 @@ def erased(agent: Agent, plan: Plan, rates: Calibration = CALIBRATION) -> tuple[
 @pytest.mark.parametrize("advantage", [1.0, 3.0])
 def test_the_share_that_may_be_rebuilt_is_that_of_both_rates_and_the_advantage(advantage: float) -> None:
     rates = CALIBRATION.model_copy(update={"rebuild_rate": 1.6e6, "store_rate": 1e5})
-    plan = Plan("rate-gap", MIB, kappa=16, advantage=advantage)
+    plan = Plan("rate-gap", MIB, layers=8, by="pass", advantage=advantage)
     _, recoverable, seconds = erased(Agent((), PAGE_SHAPE, ()), plan, rates)
     assert recoverable < 1
     assert recoverable == pytest.approx((1e5 * advantage + 1e5) * seconds / MIB)
@@ -322,14 +323,14 @@ def test_the_share_that_may_be_rebuilt_is_that_of_both_rates_and_the_advantage(a
 def test_right_tags_of_another_round_are_wrong() -> None:
     agent = Agent((), PAGE_SHAPE, ())
     agent.round_ahead = 1
-    assert erased(agent, Plan("rate-gap", MIB, kappa=16))[0] == "fail"
+    assert erased(agent, Plan("rate-gap", MIB, layers=8, by="pass"))[0] == "fail"
 
 
 def test_more_than_the_machine_has_is_not_mapped() -> None:
     agent = Agent((), PAGE_SHAPE, ())
     agent.machine, agent.mapped = MIB, 2 * MIB
     with pytest.raises(IntegrityError, match="more memory than it said"):
-        erased(agent, Plan("rate-gap", 0, kappa=1))
+        erased(agent, Plan("rate-gap", 0, layers=1, by="pass"))
 
 
 def test_more_than_the_machine_was_declared_to_have_is_not_mapped() -> None:
@@ -339,14 +340,14 @@ def test_more_than_the_machine_was_declared_to_have_is_not_mapped() -> None:
     with Connection.open(*agent.address) as connection:
         welcome = greet(connection)
         with pytest.raises(IntegrityError, match="2 MiB, and the machine has 1 MiB"):
-            erase(connection, welcome, Plan("rate-gap", 0, kappa=1), CALIBRATION, machine=MIB)
+            erase(connection, welcome, Plan("rate-gap", 0, layers=1, by="pass"), CALIBRATION, machine=MIB)
     assert agent.fill is None
 
 
 def test_a_device_maps_no_more_than_it_said() -> None:
     agent = Agent((), PAGE_SHAPE, ())
     with pytest.raises(IntegrityError, match="more memory than it said"):
-        erased(agent, Plan("rate-gap", 0, space=1, kappa=1))
+        erased(agent, Plan("rate-gap", 0, space=1, layers=1))
     assert agent.fill is None
 
 

@@ -15,7 +15,8 @@ import pytest
 from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.claims import Claim, Reading
 from ullage.errors import FaultError, MalformedError, UllageError
-from ullage.memory.erasure import MODES, Mode, Plan, greet, judge
+from ullage.memory.erasure import MODES, Mode, Plan, greet
+from ullage.memory.erasure.by_pass import judge
 from ullage.memory.measure import store_rates
 from ullage.memory.messages import (
     VERSION,
@@ -37,7 +38,7 @@ from ullage.memory.verifier import run_erasure
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
 
 SIZE_MIB = 16
-KAPPA = 64
+LAYERS = 32
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def address() -> Iterator[str]:
 
 
 def plan(mode: Mode) -> Plan:
-    return Plan(mode, SIZE_MIB * MIB, kappa=KAPPA, rounds=6, by="pass")
+    return Plan(mode, SIZE_MIB * MIB, layers=LAYERS, rounds=6, by="pass")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -219,7 +220,7 @@ def test_agents_that_misbehave_end_the_session_with_a_sentence(
 ) -> None:
     address = scripted(*script)
     with pytest.raises(error) as caught:
-        run_erasure(address, Plan("rate-gap", 1 << 23, kappa=1), CALIBRATION, None, {})
+        run_erasure(address, Plan("rate-gap", 1 << 23, layers=10), CALIBRATION, None, {})
     assert str(caught.value).endswith(".")
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from tests.memory.agents import MIB, agent
 from ullage.errors import FaultError
+from ullage.memory.butterfly import MAX_LAYERS
 from ullage.memory.erasure import greet
 from ullage.memory.keeper import Keeper
 from ullage.memory.messages import Chain, Fill, Map, Mapped
-from ullage.memory.noise import MAX_KAPPA, Question
+from ullage.memory.noise import Question
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
 
-HOURS = Fill(0, 16 * MIB, bytes(32), MAX_KAPPA)
+HOURS = Fill(0, 16 * MIB, bytes(32), MAX_LAYERS)
 """A trillion bytes of AES: minutes of all cores."""
 
 
@@ -68,7 +69,7 @@ def test_what_was_left_does_not_go_on_for_the_next_verifier() -> None:
 
     def fill() -> None:
         try:
-            keeper.fill(0, 16 * MIB, bytes(32), MAX_KAPPA)
+            keeper.fill(0, 16 * MIB, bytes(32), MAX_LAYERS)
         except FaultError as error:
             failed.append(error)
 

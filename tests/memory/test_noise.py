@@ -1,77 +1,38 @@
-"""Noise is what the format says, at any place and in any pieces; tags do not depend on how they are fed."""
+"""A stream's noise is what the format says, in any pieces; tags do not depend on how they are fed."""
 
 from __future__ import annotations
 
 import hashlib
 
-import numpy as np
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ullage.errors import UsageError
+from ullage.memory.butterfly import ButterflyNoise
 from ullage.memory.expectation import Expectation, draw_questions
 from ullage.memory.keeper import Keeper
-from ullage.memory.noise import BLOCK_BYTES, CellNoise, Question, SegmentTag, StreamNoise
+from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag, StreamNoise
 from ullage.memory.region import DeviceRegion, HostRegion
 
 SEED = bytes(range(32))
 
 
-def slow_cell(seed: bytes, number: int, kappa: int) -> bytes:
-    value = number.to_bytes(16, "big")
-    for _ in range(kappa):
-        encryptor = Cipher(algorithms.AES(seed), modes.ECB()).encryptor()  # noqa: S305 - the format
-        value = encryptor.update(value)
-    return value
-
-
-@pytest.mark.parametrize("kappa", [1, 2, 7])
-def test_cells_are_iterated_aes_of_their_number(kappa: int) -> None:
-    found = CellNoise(SEED, kappa).read(16 * 1000, 64)
-    assert bytes(found) == b"".join(slow_cell(SEED, 1000 + index, kappa) for index in range(4))
-
-
 def test_golden_noise() -> None:
-    assert hashlib.sha256(CellNoise(SEED, 3).read(0, BLOCK_BYTES)).hexdigest() == (
-        "111547f93c3b30d7298b9cee655e1d2acd49caff4c0c23c8478db68ee4354c8b"
-    )
     assert hashlib.sha256(StreamNoise(SEED).read(0, BLOCK_BYTES)).hexdigest() == (
         "210c65109195308e0d0d931078dea2c28bcbc60ae1ca73be6f78b5720b241554"
     )
 
 
-@given(
-    st.lists(st.integers(0, 1 << 40), min_size=1, max_size=40),
-    st.integers(1, 5),
-    st.binary(min_size=32, max_size=32),
-)
-def test_scattered_cells_are_those_of_their_numbers(numbers: list[int], kappa: int, seed: bytes) -> None:
-    found = np.empty((len(numbers), 32), np.uint8)
-    CellNoise(seed, kappa).gather(np.array(numbers, np.intp), found)
-    cells = [slow_cell(seed, 2 * number + half, kappa) for number in numbers for half in (0, 1)]
-    assert found.tobytes() == b"".join(cells)
-
-
-@pytest.mark.parametrize("seed", [bytes(32), b"\1" * 32, b"\x80" * 32])
-def test_no_seed_is_the_key_of_the_tweaks(seed: bytes) -> None:
-    assert bytes(CellNoise(seed, 2).read(16, 16)) == slow_cell(seed, 1, 2)
-
-
 @settings(max_examples=25)
 @given(st.integers(0, 5000), st.integers(1, 5000))
 def test_noise_is_the_same_in_pieces(first: int, count: int) -> None:
-    whole = {noise: noise.read(0, 16 * 10_000) for noise in (CellNoise(SEED, 2), StreamNoise(SEED))}
-    for noise, expected in whole.items():
-        assert noise.read(16 * first, 16 * count) == expected[16 * first : 16 * (first + count)]
+    noise = StreamNoise(SEED)
+    whole = noise.read(0, 16 * 10_000)
+    assert noise.read(16 * first, 16 * count) == whole[16 * first : 16 * (first + count)]
 
 
 def test_wrong_parameters_are_refused() -> None:
-    with pytest.raises(UsageError):
-        CellNoise(b"short", 1)
-    with pytest.raises(UsageError):
-        CellNoise(SEED, 0)
     with pytest.raises(UsageError):
         StreamNoise(b"short")
 
@@ -86,7 +47,7 @@ def test_keeper_and_expectation_agree(mode: str) -> None:
     questions = draw_questions(blocks, 3)
     if mode == "cells":
         keeper.fill(0, region.size, SEED, 2)
-        expected = Expectation(lambda: CellNoise(SEED, 2), questions, 2).run()
+        expected = Expectation(lambda: ButterflyNoise(SEED, 2), questions, 2).run()
     else:
         expected = Expectation(lambda: StreamNoise(SEED), questions, 2).run()
         region.borrow(0, region.size)[:] = StreamNoise(SEED).read(0, region.size)

@@ -51,7 +51,7 @@ class Dropping(Keeper):
 def test_all_spaces_count_in_one_total(mode: Mode) -> None:
     rates = CALIBRATION.model_copy(update={"store_rate": 0.0})
     with serving(Keeper((MAIN, DEVICE), ("cpu",), 2)) as address:
-        together, (claim,) = run_erasure(address, Plan(mode, 0, EVERYTHING, kappa=8), rates, None, {})
+        together, (claim,) = run_erasure(address, Plan(mode, 0, EVERYTHING, layers=12), rates, None, {})
         alone, (part,) = run_erasure(address, Plan("stream"), rates, None, {})
     assert together.verdict == alone.verdict == "pass"
     assert together.region_bytes == MAIN + DEVICE
@@ -63,7 +63,7 @@ def test_all_spaces_count_in_one_total(mode: Mode) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_missing_on_the_device_fails_the_whole(mode: Mode) -> None:
     with serving(Dropping((MAIN, DEVICE), ("cpu",), 2)) as address:
-        found, (claim,) = run_erasure(address, Plan(mode, 0, EVERYTHING, kappa=8), CALIBRATION, None, {})
+        found, (claim,) = run_erasure(address, Plan(mode, 0, EVERYTHING, layers=12), CALIBRATION, None, {})
     assert found.verdict == "fail"
     assert claim.value == pytest.approx(0.0)
 

@@ -148,7 +148,7 @@ def test_a_region_beyond_every_machine_ends_the_session_with_a_sentence(mode: st
 def test_a_region_larger_than_asked_for_is_turned_away() -> None:
     address = scripted(says(size=1 << 30), lambda connection: connection.send(Mapped(1 << 24, locked=True)))
     with pytest.raises(IntegrityError, match="of the 8388608"):
-        run_erasure(address, Plan("rate-gap", 1 << 23, kappa=1), CALIBRATION, None, {})
+        run_erasure(address, Plan("rate-gap", 1 << 23, layers=10), CALIBRATION, None, {})
 
 
 def test_key_value_memory_beyond_every_machine_ends_the_session_with_a_sentence() -> None:

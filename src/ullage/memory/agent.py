@@ -188,8 +188,8 @@ class Agent:
             case Map(space, size):
                 region = self._keeper.map(space, size)
                 connection.send(Mapped(region.size, region.locked))
-            case Fill(space, size, seed, kappa):
-                self._keeper.fill(space, size, seed, kappa)
+            case Fill(space, size, seed, layers):
+                self._keeper.fill(space, size, seed, layers)
                 connection.send(Done(size))
             case Ask(space, question):
                 tags = self._keeper.answer(space, question)

@@ -24,16 +24,16 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     machine: Annotated[str, StringConstraints(max_length=400)]
     cores: Annotated[int, Field(ge=1, le=4096)]
     rebuild_rate: Rate
-    """AES-256 of everything in the machine with the best kernel known: G at kappa = 1."""
+    """AES-256 of everything in the machine with the best kernel known: G."""
     rebuild_source: Literal["measured", "nameplate", "declared"]
     read_rate: Rate
     """GMAC over locked memory with all cores: what sets a pass's deadline."""
     spot_rate: Rate
-    """Spots, 512 bytes of every 64 KiB, read and tagged with all cores: bytes of them a second."""
+    """Spots, 128 bytes of every 64 KiB, read and tagged with all cores: bytes of them a second."""
     store_rate: Annotated[float, Field(ge=0, le=1e15)]
     """Fastest other store that is not in the machine's memory total: disk, or 0 if there is none."""
     store_reads: Annotated[float, Field(ge=0, le=1e12)]

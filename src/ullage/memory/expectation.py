@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ullage.errors import UndecidedError
 from ullage.memory.messages import KEY_BYTES
 from ullage.memory.noise import BLOCK_BYTES, Noise, Question, SegmentTag
 from ullage.memory.region import usable_cores
@@ -71,7 +70,10 @@ def expand_part(
 
 
 class Expectation:
-    """Expected tags of all `questions`, from noise that `new_noise` makes (one for each worker)."""
+    """Expected tags of all `questions`, from the noise that `new_noise` gives each thread that asks.
+
+    `go_on` is called between blocks and raises what is to end the work.
+    """
 
     def __init__(
         self,
@@ -79,20 +81,13 @@ class Expectation:
         questions: Sequence[Question],
         threads: int | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        go_on: Callable[[], None] = lambda: None,
     ) -> None:
         self._new_noise = new_noise
         self._questions = questions
         self._threads = threads or usable_cores()
         self._progress = progress
-        self._cancelled = threading.Event()
-
-    def cancel(self) -> None:
-        """Have `run`, in another thread, end soon with UndecidedError: nobody wants the tags any more."""
-        self._cancelled.set()
-
-    def _go_on(self, _: memoryview | None = None) -> None:
-        if self._cancelled.is_set():
-            raise UndecidedError("The expansion of the noise was called off.")
+        self._go_on = go_on
 
     def run(self) -> list[list[bytes]]:
         """The tags of each question; every worker expands a segment at a time."""
@@ -102,7 +97,7 @@ class Expectation:
         def work(first: int) -> list[list[bytes]]:
             count = min(SEGMENT_BLOCKS, total - first)
             noise, asked = self._new_noise(), self._questions
-            return expand_part(noise, asked, first, count, self._go_on, passed=passed.add)
+            return expand_part(noise, asked, first, count, lambda _: self._go_on(), passed=passed.add)
 
         with ThreadPoolExecutor(self._threads, thread_name_prefix="expand") as pool:
             return join_parts(list(pool.map(work, range(0, total, SEGMENT_BLOCKS))))

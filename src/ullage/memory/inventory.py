@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ullage.errors import UsageError
+from ullage.memory.makers import MAKER_BYTES, makers_for
 from ullage.memory.noise import BLOCK_BYTES
 
 # v1 says "no limit" with the largest multiple of a page below 2^63.
@@ -110,7 +111,7 @@ def take(machine: str, limit: int | None = None, reserve: int | None = None, map
                 "No control group limits this process's memory; put it in one, or use --machine host."
             )
         total, source = min(group.limit, host["MemTotal"]), f"limit of the control group (v{group.version})"
-        kept = _GROUP_RESERVE_BYTES if reserve is None else reserve
+        kept = _GROUP_RESERVE_BYTES + makers_for(total) * MAKER_BYTES if reserve is None else reserve
         free = min(group.limit - group.used + group.reclaimable, host["MemAvailable"])
     elif machine == "host":
         total, source = host["MemTotal"], "MemTotal of the kernel"

@@ -8,17 +8,26 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from ullage.errors import FaultError, UllageError
+from ullage.memory.butterfly import PIECE_BYTES
 from ullage.memory.chain import walk
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, Gather
+from ullage.memory.makers import Makers
 from ullage.memory.messages import Chain, Code, Spots
-from ullage.memory.noise import BLOCK_BYTES, CELL_BYTES, TAG_BYTES, CellNoise, Question, SegmentTag
+from ullage.memory.noise import (
+    BLOCK_BYTES,
+    SPOT_BYTES,
+    STRATUM_BYTES,
+    TAG_BYTES,
+    Question,
+    SegmentTag,
+)
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
-from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES, all_spot_tags
+from ullage.memory.spots import all_spot_tags
 from ullage.memory.together import TogetherRegion
 
 _PIECE_BYTES = 4 << 20
-# A fill's pieces take about as long whatever kappa is, so that one that nobody waits for ends soon.
-_LEAST_PIECE_BYTES, _QUICK_KAPPA = 64 << 10, 64
+# A fill's pieces take about as long however many layers there are: one that nobody waits for ends soon.
+_LEAST_PIECE_BYTES, _QUICK_LAYERS = PIECE_BYTES, 32
 # GMAC looks up the bytes in pieces that a call's overhead vanishes beside.
 _TAG_BYTES = 1 << 20
 
@@ -143,20 +152,25 @@ class Keeper:
                 found.close()
                 del self._regions[space]
 
-    def fill(self, space: int, size: int, seed: bytes, kappa: int) -> None:
-        """Write the cells of the seed over the first `size` bytes."""
+    def fill(self, space: int, size: int, seed: bytes, layers: int) -> None:
+        """Write the noise of the seed over the first `size` bytes."""
         region, is_wanted = self.region(space, size), self.is_wanted
-        piece = max(_LEAST_PIECE_BYTES, _PIECE_BYTES * _QUICK_KAPPA // max(_QUICK_KAPPA, kappa))
+        quick = _PIECE_BYTES * _QUICK_LAYERS // max(_QUICK_LAYERS, layers)
+        piece = max(_LEAST_PIECE_BYTES, quick // PIECE_BYTES * PIECE_BYTES)
 
         def work(worker: int) -> None:
-            noise = CellNoise(seed, kappa)
-            for offset, count in list(pieces(size, piece // CELL_BYTES * CELL_BYTES))[worker :: self.threads]:
+            noise = makers.mine()
+            for offset, count in list(pieces(size, piece))[worker :: self.threads]:
                 _go_on(is_wanted)
                 buffer = region.borrow(offset, count)
                 noise.write(offset, buffer)
                 region.commit(offset, buffer)
 
-        self._spread(work, range(self.threads))
+        with ThreadPoolExecutor(self.threads, "fill") as pool, Makers(seed, layers, size) as makers:
+            begun = [pool.submit(work, worker) for worker in range(self.threads)]
+            wait(begun)
+        for one in begun:
+            one.result()
 
     def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
         """Write what comes over the lanes of a stream where it belongs, all lanes at once.

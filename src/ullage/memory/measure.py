@@ -23,9 +23,8 @@ from ullage.memory.chain import WIDTH
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.keeper import Keeper, pieces
 from ullage.memory.messages import Chain, Spots
-from ullage.memory.noise import BLOCK_BYTES, Question, StreamNoise
+from ullage.memory.noise import BLOCK_BYTES, SPOT_BYTES, STRATUM_BYTES, Question, StreamNoise
 from ullage.memory.region import HostRegion, usable_cores
-from ullage.memory.spots import SPOT_BYTES, STRATUM_BYTES
 
 _BURST_SECONDS = 0.1
 _BUFFERS = (16 << 10, 64 << 10, 128 << 10)

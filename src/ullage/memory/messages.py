@@ -11,11 +11,12 @@ from enum import IntEnum
 from typing import Self
 
 from ullage.errors import MalformedError
+from ullage.memory.butterfly import MAX_LAYERS
 from ullage.memory.fields import Behind, Choice, Flag, Message, Number, Numbers, Raw, Reader, Row, Table, Text
-from ullage.memory.noise import BLOCK_BYTES, MAX_KAPPA, SEED_BYTES, SEGMENT_STRATA, TAG_BYTES, Question
+from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, SEGMENT_STRATA, TAG_BYTES, Question
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
-VERSION = 7
+VERSION = 8
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES, MAX_DUMP_BYTES = 8 << 20, 4 << 20
 KEY_BYTES, DIGEST_BYTES, TOKEN_BYTES = 32, 32, 16
@@ -93,14 +94,14 @@ class Stream(Message):
 
 @dataclass(frozen=True)
 class Fill(Message):
-    """Write the cells of a seed over the first `size` bytes."""
+    """Write the noise of a seed, of so many layers, over the first `size` bytes."""
 
     kind = 4
-    layout = (_SPACE, _U64, Raw(SEED_BYTES), Number(4, "kappa", 1, MAX_KAPPA))
+    layout = (_SPACE, _U64, Raw(SEED_BYTES), Number(4, "the number of layers", 1, MAX_LAYERS))
     space: int
     size: int
     seed: bytes
-    kappa: int
+    layers: int
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def erasure_lines(found: Erasure, rates: Calibration, claims: Iterable[Claim]) -
         f"{'locked' if found.locked else 'NOT locked: pages may leave memory'}",
         *(f"not erased: {size >> 20} MiB {what}" for what, size in found.welcome.unreached),
         f"fill: {found.fill_seconds:.3f} s, {_rate(found.fill_rate)}"
-        + (f", kappa {found.kappa}" if found.kappa else "")
+        + (f", {found.layers} layers" if found.layers else "")
         + f"; first touch {_rate(rates.first_touch_rate)}, warm write {_rate(rates.warm_write_rate)}, "
         f"AES-CTR of a core {_rate(rates.generator_rate)}",
     ]
@@ -72,7 +72,7 @@ def erasure_record(found: Erasure, rates: Calibration, claims: Iterable[Claim]) 
         "unreached": {what: str(size) for what, size in found.welcome.unreached},
         "locked": found.locked,
         "by": found.by,
-        "kappa": found.kappa,
+        "layers": found.layers,
         "map_seconds": found.map_seconds,
         "fill_seconds": found.fill_seconds,
         "fill_rate": found.fill_rate,

@@ -15,13 +15,11 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from ullage.memory.gather import Blocks, Gather, Numbers
-from ullage.memory.noise import SEGMENT_STRATA, SegmentTag
+from ullage.memory.noise import SEGMENT_STRATA, SPOT_BYTES, STRATUM_BYTES, SegmentTag
 
 if TYPE_CHECKING:
     from ullage.memory.messages import Spots
 
-SPOT_BYTES = 512
-STRATUM_BYTES = 64 * 1024
 SPOTS_OF_A_STRATUM = STRATUM_BYTES // SPOT_BYTES
 _DRAW_BYTES = 2
 # No tag has a round of this number in its nonce, so no keystream is used twice.

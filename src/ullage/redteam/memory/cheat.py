@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ullage.memory.agent import Agent, Host
+from ullage.memory.butterfly import ButterflyNoise
 from ullage.memory.erasure import MODES
 from ullage.memory.gather import Blocks, Gather, Numbers
 from ullage.memory.inventory import Inventory
 from ullage.memory.keeper import Keeper, Part
-from ullage.memory.noise import BLOCK_BYTES, Buffer, CellNoise
+from ullage.memory.noise import BLOCK_BYTES, Buffer
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment
 
@@ -71,7 +72,7 @@ class MissingBlocksKeeper(Keeper):
     def __init__(self, setting: Setting) -> None:
         super().__init__((setting.size,), (), setting.threads)
         self.setting = setting
-        self.noise: Callable[[], CellNoise] | None = None
+        self.noise: Callable[[], ButterflyNoise] | None = None
         blocks = setting.size // BLOCK_BYTES
         count = max(1, round(setting.share * blocks))
         if self.concentrated:
@@ -97,9 +98,9 @@ class MissingBlocksKeeper(Keeper):
     def forget(self) -> None:
         """A new fill begins: what was stashed is of no use."""
 
-    def fill(self, space: int, size: int, seed: bytes, kappa: int) -> None:
-        super().fill(space, size, seed, kappa)
-        self.noise = lambda: CellNoise(seed, kappa)
+    def fill(self, space: int, size: int, seed: bytes, layers: int) -> None:
+        super().fill(space, size, seed, layers)
+        self.noise = lambda: ButterflyNoise(seed, layers)
         self._drop(space)
 
     def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:

@@ -27,8 +27,8 @@ from ullage.memory.messages import (
     Tags,
     Welcome,
 )  # fmt: skip
-from ullage.memory.noise import BLOCK_BYTES, Buffer, Question
-from ullage.memory.spots import SPOT_BYTES, spot_tags
+from ullage.memory.noise import BLOCK_BYTES, SPOT_BYTES, Buffer, Question
+from ullage.memory.spots import spot_tags
 from ullage.memory.wire import Connection, address_of
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
@@ -54,10 +54,10 @@ class _Helped(MissingBlocksKeeper):
             self._helper.ask(Map(space, size), Mapped, _WAIT)
             self._mapped = True
 
-    def fill(self, space: int, size: int, seed: bytes, kappa: int) -> None:
+    def fill(self, space: int, size: int, seed: bytes, layers: int) -> None:
         self._prepare(space, size)
-        self._helper.ask(Fill(space, size, seed, kappa), Done, _WAIT)
-        super().fill(space, size, seed, kappa)
+        self._helper.ask(Fill(space, size, seed, layers), Done, _WAIT)
+        super().fill(space, size, seed, layers)
 
     def receive(self, space: int, parts: Sequence[Part]) -> list[bytes]:
         first, size = parts[0][0], sum(count for _, count, _ in parts)

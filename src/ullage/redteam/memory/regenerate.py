@@ -9,11 +9,11 @@ class _Regenerate(MissingBlocksKeeper):
     def __init__(self, setting: Setting) -> None:
         super().__init__(Setting(setting.size, 1.0, setting.folder, setting.helper, setting.threads))
 
-    def fill(self, space: int, size: int, seed: bytes, kappa: int) -> None:
-        from ullage.memory.noise import CellNoise
+    def fill(self, space: int, size: int, seed: bytes, layers: int) -> None:
+        from ullage.memory.butterfly import ButterflyNoise
 
         self.region(space, size)
-        self.noise = lambda: CellNoise(seed, kappa)  # and writes nothing at all
+        self.noise = lambda: ButterflyNoise(seed, layers)  # and writes nothing at all
 
 
 REGENERATE = MemoryCheat(

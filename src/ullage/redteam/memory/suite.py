@@ -27,6 +27,7 @@ from ullage.redteam.memory.registry import CHEATS, get_cheat
 SHARE = 0.25
 _CHAIN_STEPS = 128  # few, since what they read is a part of a small region
 _HOLD_ROUNDS = 8
+_SPOT_ROUNDS = 5  # a cheat that is late is asked again until they are used up
 _BUSY_TRIES = 120
 
 
@@ -155,7 +156,7 @@ def _erasure(mode: str, size: int) -> Plan:
     if mode == CHAIN:
         return Plan("stream", size, by="chain", steps=_CHAIN_STEPS)
     if mode == SPOTS:
-        return Plan("rate-gap", size, by="spots")
+        return Plan("rate-gap", size, by="spots", rounds=_SPOT_ROUNDS)
     return Plan(next(known for known in MODES if known == mode), size, by="pass")
 
 

@@ -15,12 +15,27 @@ from ullage.errors import IntegrityError
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH, walk
 from ullage.memory.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain_seconds
+from ullage.memory.erasure.fill import Found, Job, Judged, send
+from ullage.memory.erasure.plan import Plan
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import MAX_CHAIN_BLOCKS, Chain, Link
-from ullage.memory.noise import TAG_BYTES, StreamNoise
+from ullage.memory.noise import SEED_BYTES, TAG_BYTES, StreamNoise
 from ullage.memory.rounds import ask_rounds, calm
-from ullage.memory.timing import Progress, Timing, Verdict, verdict_of
+from ullage.memory.timing import Progress, Timing, verdict_of
 from ullage.memory.wire import Connection
+
+
+def by_chain(connection: Connection, plan: Plan, job: Job) -> Found:
+    """Chains over noise that is sent, which needs no tags on its way."""
+    calibration, noise = job.calibration, StreamNoise(secrets.token_bytes(SEED_BYTES))
+    fill_seconds = send(connection, job, noise, [])[0]
+    rule = ChainRule(plan.steps, plan.rounds, plan.quorum, plan.error)
+    deadline = chain_deadline(rule, calibration, plan.allowance)
+    timings = ask_chains(
+        connection, noise, (job.space, job.size), rule, calibration, deadline=deadline, progress=job.progress
+    )
+    judged = judge_chain_rounds(rule, calibration, job.size, timings, deadline=deadline)
+    return Found(fill_seconds, fill_seconds, deadline, judged, timings)
 
 
 def chain_deadline(rule: ChainRule, calibration: Calibration, allowance: float) -> float:
@@ -62,7 +77,7 @@ def _is_right(asked: Chain, noise: StreamNoise, answer: Link) -> bool:
 
 def judge_chain_rounds(
     rule: ChainRule, calibration: Calibration, size: int, timings: tuple[Timing, ...], *, deadline: float
-) -> tuple[float, float, Verdict, str]:
+) -> Judged:
     """(share of steps that can have gone elsewhere, missing share, verdict, reason); no I/O.
 
     The bound is about one of the chains that kept to its time, nobody knows which; while the slowest of them
