@@ -29,7 +29,15 @@ from numpy.typing import NDArray
 from ullage.memory.cache_check import TOLERANCES, widened
 from ullage.memory.erasure import greet
 from ullage.memory.keeper import FIRST_SEGMENT
-from ullage.memory.messages import Bye, Done, Freeze, Segments, Sequences, Thaw, Tokens
+from ullage.memory.messages import (
+    Bye,
+    Done,
+    Freeze,
+    Segments,
+    Sequences,
+    Thaw,
+    Tokens,
+)
 from ullage.memory.segments import SegmentKind
 from ullage.memory.snapshot import dump
 from ullage.memory.wire import Connection, address_of

@@ -17,8 +17,8 @@ from ullage.memory.gather import (
     gather_from_views,
     join_reads,
 )
-from ullage.memory.messages import Chain
 from ullage.memory.noise import StreamNoise
+from ullage.memory.questions import Chain
 from ullage.memory.region import DeviceRegion
 
 BLOCK = 256 * 1024

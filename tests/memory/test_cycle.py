@@ -18,7 +18,16 @@ from tests.model.tiny_model import write_tiny_model
 from ullage.errors import IntegrityError
 from ullage.memory.cycle import CycleSettings, run_cycle
 from ullage.memory.erasure import Plan, greet
-from ullage.memory.messages import Declare, Done, File, Freeze, Segments, Start, Stop, Thaw
+from ullage.memory.messages import (
+    Declare,
+    Done,
+    File,
+    Freeze,
+    Segments,
+    Start,
+    Stop,
+    Thaw,
+)
 from ullage.memory.residency import HoldPlan
 from ullage.memory.segments import SegmentKind
 from ullage.memory.verifier import Declared, run_hold

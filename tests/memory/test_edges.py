@@ -31,10 +31,8 @@ from ullage.memory.erasure import Plan, erase, greet
 from ullage.memory.fields import Message
 from ullage.memory.messages import (
     VERSION,
-    Ask,
     Bye,
     Bytes,
-    Chain,
     Commit,
     Committed,
     Declare,
@@ -55,6 +53,7 @@ from ullage.memory.messages import (
     Welcome,
 )
 from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag
+from ullage.memory.questions import Ask, Chain
 from ullage.memory.residency import (
     ChainRun,
     Challenger,

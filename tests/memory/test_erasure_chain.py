@@ -21,8 +21,9 @@ from ullage.memory.erasure import Plan
 from ullage.memory.erasure.by_chain import ask_chains, chain_deadline, judge_chain_rounds
 from ullage.memory.keeper import EVERYTHING
 from ullage.memory.measure import store_rates
-from ullage.memory.messages import Chain, Link
+from ullage.memory.messages import Link
 from ullage.memory.noise import StreamNoise
+from ullage.memory.questions import Chain
 from ullage.memory.timing import Timing
 from ullage.memory.verifier import run_erasure
 from ullage.memory.wire import Connection

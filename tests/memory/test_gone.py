@@ -12,8 +12,9 @@ from ullage.errors import FaultError
 from ullage.memory.butterfly import MAX_LAYERS
 from ullage.memory.erasure import greet
 from ullage.memory.keeper import Keeper
-from ullage.memory.messages import Chain, Fill, Map, Mapped
+from ullage.memory.messages import Fill, Map, Mapped
 from ullage.memory.noise import Question
+from ullage.memory.questions import Chain
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
 
 HOURS = Fill(0, 16 * MIB, bytes(32), MAX_LAYERS)

@@ -17,8 +17,16 @@ from ullage.memory.chain_bound import fixed_times
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import greet
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
-from ullage.memory.messages import Bytes, Chain, Declare, Dump, Link, Segments, Stream
+from ullage.memory.messages import (
+    Bytes,
+    Declare,
+    Dump,
+    Link,
+    Segments,
+    Stream,
+)
 from ullage.memory.noise import BLOCK_BYTES
+from ullage.memory.questions import Chain
 from ullage.memory.residency import ChainRun, HoldPlan, expected_link, judge_chains
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.verifier import Declared, run_hold

@@ -21,7 +21,6 @@ from ullage.memory.lanes import Landing, blocks_of_a_lane, open_lanes
 from ullage.memory.messages import (
     MAX_LANES,
     VERSION,
-    Ask,
     Code,
     Done,
     Error,
@@ -34,6 +33,7 @@ from ullage.memory.messages import (
     encode,
 )
 from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, StreamNoise
+from ullage.memory.questions import Ask
 from ullage.memory.stream import check_receipt, send_noise
 from ullage.memory.verifier import run_erasure
 from ullage.memory.wire import AgentRefusedError, Connection, LateError, address_of

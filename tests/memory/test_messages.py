@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from ullage.errors import MalformedError
 from ullage.memory.fields import Message
 from ullage.memory.messages import (
-    Ask,
     Bye,
     Bytes,
-    Chain,
     Code,
     Commit,
     Committed,
@@ -35,7 +33,6 @@ from ullage.memory.messages import (
     Release,
     Segments,
     Sequences,
-    Spots,
     Start,
     Stop,
     Stream,
@@ -47,6 +44,7 @@ from ullage.memory.messages import (
     encode,
 )
 from ullage.memory.noise import Question
+from ullage.memory.questions import Ask, Chain, Spots
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"

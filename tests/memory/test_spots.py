@@ -21,8 +21,8 @@ from ullage.memory.erasure.plan import store_spot_rate
 from ullage.memory.erasure.spot_expectation import expect_spots
 from ullage.memory.keeper import Keeper
 from ullage.memory.measure import store_rates
-from ullage.memory.messages import MAX_STRATA, Spots
 from ullage.memory.noise import BLOCK_BYTES, Noise, StreamNoise
+from ullage.memory.questions import MAX_STRATA, Spots
 from ullage.memory.spots import spot_numbers, spot_tags
 from ullage.memory.timing import Timing
 from ullage.memory.verifier import run_erasure

@@ -17,10 +17,8 @@ from ullage.memory.keeper import FIRST_SEGMENT, Keeper, Part, RefusedError
 from ullage.memory.lanes import Landing
 from ullage.memory.messages import (
     VERSION,
-    Ask,
     Bye,
     Bytes,
-    Chain,
     Code,
     Commit,
     Committed,
@@ -40,7 +38,6 @@ from ullage.memory.messages import (
     Release,
     Segments,
     Sequences,
-    Spots,
     Start,
     Stop,
     Stream,
@@ -49,6 +46,7 @@ from ullage.memory.messages import (
     Tokens,
     Welcome,
 )
+from ullage.memory.questions import Ask, Chain, Spots
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment, SegmentKind
 from ullage.memory.wire import HELLO_SECONDS, Connection, LateError

@@ -16,7 +16,7 @@ from ullage.memory.gather import CHAIN_BLOCK_BYTES, Blocks, Gather, Numbers
 from ullage.memory.noise import Buffer
 
 if TYPE_CHECKING:
-    from ullage.memory.messages import Chain
+    from ullage.memory.questions import Chain
 
 WIDTH = 64
 """Blocks of a step: more would save an honest machine little and let a prover fetch more at once."""

@@ -14,7 +14,15 @@ import httpx
 from ullage.errors import FaultError
 from ullage.memory.calibration import Calibration
 from ullage.memory.erasure import Erasure, Plan, erase, greet
-from ullage.memory.messages import Bye, Done, File, Mapped, Release, Start, Stop
+from ullage.memory.messages import (
+    Bye,
+    Done,
+    File,
+    Mapped,
+    Release,
+    Start,
+    Stop,
+)
 from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.timing import Progress
 from ullage.memory.wire import Connection, address_of

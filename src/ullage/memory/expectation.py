@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ullage.memory.messages import KEY_BYTES
 from ullage.memory.noise import BLOCK_BYTES, Noise, Question, SegmentTag
+from ullage.memory.questions import KEY_BYTES
 from ullage.memory.region import usable_cores
 
 SEGMENT_BLOCKS = 256

@@ -12,7 +12,7 @@ from ullage.memory.butterfly import PIECE_BYTES
 from ullage.memory.chain import walk
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, Gather
 from ullage.memory.makers import Makers
-from ullage.memory.messages import Chain, Code, Spots
+from ullage.memory.messages import Code
 from ullage.memory.noise import (
     BLOCK_BYTES,
     SPOT_BYTES,
@@ -21,6 +21,7 @@ from ullage.memory.noise import (
     Question,
     SegmentTag,
 )
+from ullage.memory.questions import Chain, Spots
 from ullage.memory.region import DeviceRegion, HostRegion, JoinedRegion, Region, usable_cores
 from ullage.memory.spots import all_spot_tags
 from ullage.memory.together import TogetherRegion

@@ -22,8 +22,8 @@ from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.keeper import Keeper, pieces
-from ullage.memory.messages import Chain, Spots
 from ullage.memory.noise import BLOCK_BYTES, SPOT_BYTES, STRATUM_BYTES, Question, StreamNoise
+from ullage.memory.questions import Chain, Spots
 from ullage.memory.region import HostRegion, usable_cores
 
 _BURST_SECONDS = 0.1

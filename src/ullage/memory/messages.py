@@ -13,18 +13,16 @@ from typing import Self
 from ullage.errors import MalformedError
 from ullage.memory.butterfly import MAX_LAYERS
 from ullage.memory.fields import Behind, Choice, Flag, Message, Number, Numbers, Raw, Reader, Row, Table, Text
-from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, SEGMENT_STRATA, TAG_BYTES, Question
+from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, TAG_BYTES
+from ullage.memory.questions import MAX_SEGMENTS, Ask, Chain, Spots
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
 VERSION = 8
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES, MAX_DUMP_BYTES = 8 << 20, 4 << 20
-KEY_BYTES, DIGEST_BYTES, TOKEN_BYTES = 32, 32, 16
+DIGEST_BYTES, TOKEN_BYTES = 32, 16
 MAX_FREEZE_SECONDS, MAX_LANES = 60, 16
-MAX_CHAIN_BLOCKS, MAX_REGION_BLOCKS = 1 << 40, (1 << 32) - 1
-MAX_CHAIN_STEPS, MAX_CHAIN_WIDTH = 1 << 20, 256
-MAX_STRATA, MAX_ROUND = 1 << 25, (1 << 32) - 2
-_MAX_SEGMENTS, _MAX_TOKENS = 100_000, 1 << 20
+_MAX_TOKENS = 1 << 20
 
 _SPACE, _U8, _U16, _U32, _U64 = Number(1), Number(1), Number(2), Number(4), Number(8)
 _VERSION = Behind(MAGIC, _U16, "The peer does not speak the memory protocol.")
@@ -102,51 +100,6 @@ class Fill(Message):
     size: int
     seed: bytes
     layers: int
-
-
-@dataclass(frozen=True)
-class Ask(Message):
-    """A question to one space."""
-
-    kind = 5
-    layout = (
-        _SPACE,
-        Row(
-            _U32,
-            Raw(KEY_BYTES),
-            Number(4, "the region's number of blocks", 1, MAX_REGION_BLOCKS),
-            Number(4, "a segment's number of blocks", 1),
-            make=Question,
-        ),
-    )
-    space: int
-    question: Question
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        found = super().read(reader)
-        if found.question.segments > _MAX_SEGMENTS:
-            raise MalformedError(f"A question asks for more than {_MAX_SEGMENTS} tags.")
-        return found
-
-
-@dataclass(frozen=True)
-class Chain(Message):
-    """Walk `steps` steps over the space's first `blocks` blocks, `width` of them a step."""
-
-    kind = 6
-    layout = (
-        _SPACE,
-        Raw(TAG_BYTES),
-        Number(4, "the number of steps", 1, MAX_CHAIN_STEPS),
-        Number(2, "the blocks of a step", 1, MAX_CHAIN_WIDTH),
-        Number(8, "the number of blocks", 1, MAX_CHAIN_BLOCKS),
-    )
-    space: int
-    nonce: bytes
-    steps: int
-    width: int
-    blocks: int
 
 
 @dataclass(frozen=True)
@@ -253,28 +206,6 @@ class Commit(Message):
 
 
 @dataclass(frozen=True)
-class Spots(Message):
-    """A question about one small block of each of the first `strata` strata of a space."""
-
-    kind = 19
-    layout = (
-        _SPACE,
-        Number(4, "the number of a round", 0, MAX_ROUND),
-        Raw(KEY_BYTES),
-        Number(4, "the number of strata", 1, MAX_STRATA),
-    )
-    space: int
-    round_number: int
-    key: bytes
-    strata: int
-
-    @property
-    def segments(self) -> int:
-        """Tags that are asked for."""
-        return -(-self.strata // SEGMENT_STRATA)
-
-
-@dataclass(frozen=True)
 class Welcome(Message):
     """What the agent says about its machine: the prover's word, before the wire closes."""
 
@@ -316,7 +247,7 @@ class Tags(Message):
     """The answer to a question: a tag a segment."""
 
     kind = 132
-    layout = (_U32, Table(Number(4, "the number of tags", 0, _MAX_SEGMENTS), Raw(TAG_BYTES)))
+    layout = (_U32, Table(Number(4, "the number of tags", 0, MAX_SEGMENTS), Raw(TAG_BYTES)))
     round_number: int
     tags: tuple[bytes, ...]
 
@@ -337,7 +268,7 @@ class Segments(Message):
     kind = 134
     layout = (
         Table(
-            Number(4, "the number of segments", 0, _MAX_SEGMENTS),
+            Number(4, "the number of segments", 0, MAX_SEGMENTS),
             Row(Choice(SegmentKind, "a segment's kind"), Text(), _U64, make=Segment),
         ),
     )

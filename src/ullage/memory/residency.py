@@ -19,9 +19,6 @@ from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, gather_by_reading, join_reads, whole_blocks
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
 from ullage.memory.messages import (
-    MAX_CHAIN_BLOCKS,
-    MAX_CHAIN_STEPS,
-    Chain,
     Commit,
     Committed,
     Declare,
@@ -35,6 +32,7 @@ from ullage.memory.messages import (
     Welcome,
 )
 from ullage.memory.noise import TAG_BYTES
+from ullage.memory.questions import MAX_CHAIN_BLOCKS, MAX_CHAIN_STEPS, Chain
 from ullage.memory.segments import Segment, SegmentKind, readable
 from ullage.memory.snapshot import dump
 from ullage.memory.timing import Progress

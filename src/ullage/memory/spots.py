@@ -18,7 +18,7 @@ from ullage.memory.gather import Blocks, Gather, Numbers
 from ullage.memory.noise import SEGMENT_STRATA, SPOT_BYTES, STRATUM_BYTES, SegmentTag
 
 if TYPE_CHECKING:
-    from ullage.memory.messages import Spots
+    from ullage.memory.questions import Spots
 
 SPOTS_OF_A_STRATUM = STRATUM_BYTES // SPOT_BYTES
 _DRAW_BYTES = 2

@@ -18,8 +18,9 @@ from ullage.memory.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain
 from ullage.memory.erasure.fill import Found, Job, Judged, send
 from ullage.memory.erasure.plan import Plan
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
-from ullage.memory.messages import MAX_CHAIN_BLOCKS, Chain, Link
+from ullage.memory.messages import Link
 from ullage.memory.noise import SEED_BYTES, TAG_BYTES, StreamNoise
+from ullage.memory.questions import MAX_CHAIN_BLOCKS, Chain
 from ullage.memory.rounds import ask_rounds, calm
 from ullage.memory.timing import Progress, Timing, verdict_of
 from ullage.memory.wire import Connection

@@ -9,8 +9,9 @@ from ullage.memory import bounds
 from ullage.memory.erasure.fill import Filled, Found, Job, Judged, fill_from_seed, send
 from ullage.memory.erasure.plan import Plan
 from ullage.memory.expectation import Expectation, draw_questions
-from ullage.memory.messages import Ask, Tags
+from ullage.memory.messages import Tags
 from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, Question, StreamNoise, tags_equal
+from ullage.memory.questions import Ask
 from ullage.memory.rounds import ask_rounds, calm
 from ullage.memory.timing import Timing, verdict_of
 from ullage.memory.wire import Connection

@@ -18,7 +18,7 @@ from ullage.memory.chain_bound import CALM, SLACK, TIMES, fixed_times
 from ullage.memory.erasure.fill import Found, Job, Judged, fill_from_seed, send
 from ullage.memory.erasure.plan import Plan, store_spot_rate
 from ullage.memory.erasure.spot_expectation import expect_spots
-from ullage.memory.messages import KEY_BYTES, MAX_STRATA, Spots, Tags
+from ullage.memory.messages import Tags
 from ullage.memory.noise import (
     SEED_BYTES,
     SEGMENT_STRATA,
@@ -28,6 +28,7 @@ from ullage.memory.noise import (
     StreamNoise,
     tags_equal,
 )
+from ullage.memory.questions import KEY_BYTES, MAX_STRATA, Spots
 from ullage.memory.region import usable_cores
 from ullage.memory.rounds import ask_rounds, calm
 from ullage.memory.spots import all_spot_tags

@@ -17,8 +17,8 @@ from ullage.memory.butterfly import (
 )
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH
-from ullage.memory.messages import MAX_CHAIN_STEPS
 from ullage.memory.noise import SPOT_BYTES, STRATUM_BYTES
+from ullage.memory.questions import MAX_CHAIN_STEPS
 
 Mode = Literal["stream", "rate-gap"]
 By = Literal["pass", "spots", "chain"]

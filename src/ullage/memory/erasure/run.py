@@ -14,8 +14,9 @@ from ullage.memory.erasure.by_spots import by_spots
 from ullage.memory.erasure.fill import Job
 from ullage.memory.erasure.plan import By, Plan
 from ullage.memory.keeper import EVERYTHING
-from ullage.memory.messages import MAX_REGION_BLOCKS, VERSION, Hello, Map, Mapped, Welcome
+from ullage.memory.messages import VERSION, Hello, Map, Mapped, Welcome
 from ullage.memory.noise import BLOCK_BYTES
+from ullage.memory.questions import MAX_REGION_BLOCKS
 from ullage.memory.timing import Progress, Timing, Verdict
 from ullage.memory.wire import Connection
 

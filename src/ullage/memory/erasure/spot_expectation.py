@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.memory.messages import Spots
 from ullage.memory.noise import SEGMENT_STRATA, SPOT_BYTES, STRATUM_BYTES, Noise, SegmentTag
+from ullage.memory.questions import Spots
 from ullage.memory.region import usable_cores
 from ullage.memory.spots import spot_numbers
 

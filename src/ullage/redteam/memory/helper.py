@@ -10,9 +10,7 @@ from ullage.memory.agent import Agent
 from ullage.memory.keeper import Part, pieces
 from ullage.memory.lanes import open_lanes
 from ullage.memory.messages import (
-    Ask,
     Bytes,
-    Chain,
     Declare,
     Done,
     Dump,
@@ -23,11 +21,11 @@ from ullage.memory.messages import (
     Mapped,
     Received,
     Segments,
-    Spots,
     Tags,
     Welcome,
-)  # fmt: skip
+)
 from ullage.memory.noise import BLOCK_BYTES, SPOT_BYTES, Buffer, Question
+from ullage.memory.questions import Ask, Chain, Spots  # fmt: skip
 from ullage.memory.spots import spot_tags
 from ullage.memory.wire import Connection, address_of
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
