@@ -6,7 +6,8 @@ exact on this machine is tested, not assumed: some instruction sets saturate, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,19 @@ CPU_KERNELS: dict[str, Kernel] = {
     "packed-float64": packed_float64,
     "bfloat16": bfloat16,
 }
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Products of this thread are computed by it alone."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_exact(kernel: Kernel, inner: int, size: int = 32) -> bool:
