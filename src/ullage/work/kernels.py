@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,8 +121,11 @@ def is_exact(kernel: Kernel, inner: int, size: int = 32) -> bool:
     return True
 
 
+@cache
 def default_kernel(inner: int, device: str = "cpu") -> Kernel:
     """The kernel that prover and verifier use, tested on this machine.
+
+    Once in a process, so that a slot that was lost is back at once.
 
     Raises FaultError if it is not exact.
     """
