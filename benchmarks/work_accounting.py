@@ -42,6 +42,8 @@ from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome, Window, add_up
 
 TOKENS = 48
+BATCHES = (1, 2, 4, 8, 16)
+"""Inference is timed at these. One between two of them is credited as the larger one, which is cheaper."""
 PHASES = (0.0, 0.3, 1.0, 4.0, 1.0, 0.3)
 """Load, as multiples of `--rate`, in turns."""
 
@@ -178,7 +180,7 @@ def inference_times(load: Load, pid: int, seconds: float) -> tuple[InferenceTime
     """
     decode = []
     saturated = 0.0
-    for batch in (1, 4, 16):
+    for batch in BATCHES:
         workers = [
             threading.Thread(target=_ask_until, args=(load, time.monotonic() + seconds)) for _ in range(batch)
         ]

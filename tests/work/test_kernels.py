@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ullage.errors import FaultError
 from ullage.work import kernels
 from ullage.work.shape import MAX_INNER
 
@@ -17,6 +18,24 @@ def test_exact_kernels(name: str, inner: int) -> None:
 
 def test_the_largest_inner_dimension_is_exact() -> None:
     assert kernels.is_exact(kernels.int8, MAX_INNER)
+
+
+def test_the_kernel_is_tested_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested = []
+
+    def exact(kernel: kernels.Kernel, inner: int) -> bool:
+        tested.append(inner)
+        return len(tested) > 1
+
+    monkeypatch.setattr(kernels, "is_exact", exact)
+    kernels.default_kernel.cache_clear()
+    with pytest.raises(FaultError, match="not exact"):
+        kernels.default_kernel(192)
+    for _ in range(3):  # a refusal is not kept: it ends the process that it happens in, or is tried again
+        kernels.default_kernel(192)
+    kernels.default_kernel(256)
+    assert tested == [192, 192, 256]
+    kernels.default_kernel.cache_clear()  # these were not tested in truth
 
 
 def test_a_rounding_kernel_is_refused() -> None:

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.work.helpers import SMALL, account, agent
 from ullage.errors import ExitCode, FaultError, UsageError
-from ullage.work import verifier
+from ullage.work import kernels, verifier
 from ullage.work.agent import serve_connection
 from ullage.work.protocol import Hello, Job, Mode, Open, encode
 from ullage.work.prover import Prover
@@ -40,6 +41,29 @@ def test_an_honest_prover(mode: Mode) -> None:
         assert (window.bad, window.missing, window.late) == (0, 0, 0)
         assert window.findings == ()
         assert window.openings == (40 if mode is Mode.OPENINGS else 0)
+
+
+def test_rows_are_checked_in_one_thread_and_the_others_are_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With more threads than cores one row took the verifier 1 s instead of 8 ms, and windows came late.
+    found, product = set(), kernels.default_kernel(SMALL.inner)
+
+    def spy(left: kernels.Int8, right: kernels.Int8) -> kernels.Int32:
+        found.add(torch.get_num_threads())
+        return product(left, right)
+
+    monkeypatch.setattr("ullage.work.run.default_kernel", lambda _: spy)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with agent(MODULE, "Prover") as address:
+            (window,) = account(address)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert window.credited > 0
+    assert found == {1}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 Workers run in the scheduling class SCHED_IDLE, so that the kernel gives them only what inference leaves:
 a thread that serves a request runs at once, and filler takes up again when it sleeps.
+
+The class belongs to a thread, and a library's threads have the one of the thread that loaded it. So a worker
+has no thread beside its own, and any that is there all the same gets the class too: one at normal priority
+that spins until the idle thread has done its part of a product keeps that very thread from the processor.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 from ullage.errors import FaultError, UllageError, UsageError
 from ullage.work.protocol import MAX_FROM_VERIFIER
@@ -26,6 +31,8 @@ _HELLO_SECONDS = 10.0
 _IDLE_SECONDS = 900.0
 """A verifier has jobs outstanding all the time. One that is silent for so long has gone without a word, and
 would keep the slot from the next one."""
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What numerical libraries read, when they are loaded, to learn how many threads they may start."""
 
 
 def listen(host: str, port: int, backlog: int = MAX_SLOTS) -> socket.socket:
@@ -42,11 +49,17 @@ def serve_slot(listener: socket.socket, factory: Factory, *, idle_class: bool = 
 
     torch.set_num_threads(1)
     if idle_class:
-        with contextlib.suppress(OSError):  # not allowed: filler then competes, which costs only latency
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        _enter_idle_class()
     while True:
         connection, _ = listener.accept()
         serve_connection(Stream(connection, MAX_FROM_VERIFIER), factory())
+
+
+def _enter_idle_class() -> None:
+    """Every thread of this process. Not allowed: filler then competes, which costs only latency."""
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def serve_connection(stream: Stream, prover: Prover) -> None:
@@ -63,6 +76,49 @@ def serve_connection(stream: Stream, prover: Prover) -> None:
         stream.close()
 
 
+@contextlib.contextmanager
+def slot_workers(
+    listener: socket.socket, slots: int, factory: Factory, *, idle_class: bool = True
+) -> Iterator[list[SpawnProcess]]:
+    """Processes that serve a slot each. They end with the context, and the listener with them."""
+    context = get_context("spawn")
+    workers: list[SpawnProcess] = []
+    try:
+        with _one_thread():
+            for _ in range(slots):
+                worker = context.Process(
+                    target=serve_slot,
+                    args=(listener, factory),
+                    kwargs={"idle_class": idle_class},
+                    daemon=True,
+                )
+                worker.start()
+                workers.append(worker)
+        yield workers
+    finally:
+        for worker in workers:
+            worker.terminate()
+        listener.close()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes that are started here load their libraries with one thread.
+
+    By the environment: they load them before any line of ours runs there.
+    """
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def run_agent(
     host: str,
     port: int,
@@ -76,24 +132,12 @@ def run_agent(
     if not 1 <= slots <= MAX_SLOTS:
         raise UsageError(f"{slots} is no number of slots; give 1 to {MAX_SLOTS}.")
     listener = listen(host, port)
-    context = get_context("spawn")
-    workers: list[SpawnProcess] = []
+    address = listener.getsockname()
     signal.signal(signal.SIGTERM, _stop)
-    try:
-        for _ in range(slots):
-            worker = context.Process(
-                target=serve_slot, args=(listener, factory), kwargs={"idle_class": idle_class}, daemon=True
-            )
-            worker.start()
-            workers.append(worker)
-        address = listener.getsockname()
+    with slot_workers(listener, slots, factory, idle_class=idle_class) as workers:
         announce(f"listening on {address[0]}:{address[1]}")
         wait([worker.sentinel for worker in workers])  # for whichever ends first
         raise FaultError("A worker of the agent ended; its slot would stay unaccounted, so the agent stops.")
-    finally:
-        for worker in workers:
-            worker.terminate()
-        listener.close()
 
 
 def _stop(number: int, frame: object) -> None:

@@ -6,7 +6,9 @@ exact on this machine is tested, not assumed: some instruction sets saturate, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +93,19 @@ CPU_KERNELS: dict[str, Kernel] = {
 }
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Products of this thread are computed by it alone."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def is_exact(kernel: Kernel, inner: int, size: int = 32) -> bool:
     """Whether the kernel agrees with int64 arithmetic on random and on extreme operands of this K."""
     generator = np.random.default_rng(20_480)
@@ -106,8 +121,11 @@ def is_exact(kernel: Kernel, inner: int, size: int = 32) -> bool:
     return True
 
 
+@cache
 def default_kernel(inner: int, device: str = "cpu") -> Kernel:
     """The kernel that prover and verifier use, tested on this machine.
+
+    Once in a process, so that a slot that was lost is back at once.
 
     Raises FaultError if it is not exact.
     """

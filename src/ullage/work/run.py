@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ullage.work import steal
 from ullage.work.inference import Credit, within
-from ullage.work.kernels import Kernel, default_kernel
+from ullage.work.kernels import Kernel, default_kernel, one_thread
 from ullage.work.openings import draw_rows, row_is_committed, true_rows
 from ullage.work.protocol import Mode
 from ullage.work.verifier import Session, Terms
@@ -112,8 +112,13 @@ class Accounting:
             findings=tuple(findings[:_MAX_FINDINGS]),
         )
 
+    @one_thread()
     def _open_rows(self, units: list[Unit], findings: list[str]) -> tuple[int, int, int]:
-        """(opened, bad, missing) of rows drawn now, after every root of the window."""
+        """(opened, bad, missing) of rows drawn now, after every root of the window.
+
+        Products of a few rows are too small to share among threads: where the verifier's cores are busy, or
+        fewer than when torch was loaded, threads that spin for one another took up to 130 times as long.
+        """
         plan, shape = self.plan, self.plan.terms.shape
         full = plan.window_seconds * plan.terms.slots / plan.worth.smallest
         count = max(plan.least_openings, math.ceil(plan.openings * min(1.0, len(units) / full)))

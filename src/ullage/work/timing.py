@@ -44,15 +44,11 @@ class Times:
 
 def measure_alone(shape: Shape, repeats: int, device: str = "cpu") -> list[Times]:
     """Every kernel, and every step of a unit, in one thread of this process."""
-    import torch
-
     from ullage.work.commitment import commit
-    from ullage.work.kernels import is_exact
+    from ullage.work.kernels import is_exact, one_thread
     from ullage.work.operands import left_rows, right_columns
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         seed = os.urandom(32)
         left, right = left_rows(seed, shape, 0, shape.rows), right_columns(seed, shape)
         kernels = available_kernels(device)
@@ -68,8 +64,6 @@ def measure_alone(shape: Shape, repeats: int, device: str = "cpu") -> list[Times
         found.append(Times("generate", True, _repeat(generate, repeats)))
         found.append(Times("commit", True, _repeat(lambda: commit(product).root, repeats)))
         return found
-    finally:
-        torch.set_num_threads(threads)
 
 
 def measure_together(  # noqa: PLR0917 - the terms of one measurement

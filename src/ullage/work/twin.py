@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 
 from ullage.errors import FaultError, UndecidedError
-from ullage.work.agent import listen, serve_slot
+from ullage.work.agent import listen, slot_workers
 from ullage.work.alarm import LARGEST_LIMIT, alarm_from
 from ullage.work.calibration import Calibration, HonestWindows
 from ullage.work.prover import Prover
@@ -32,28 +31,12 @@ def measure_honest(
     few windows say something.
     """
     listener = listen("127.0.0.1", 0)
-    context = get_context("spawn")
-    workers = [
-        context.Process(
-            target=serve_slot,
-            args=(listener, partial(Prover, device)),
-            kwargs={"idle_class": False},
-            daemon=True,
-        )
-        for _ in range(calibration.slots)
-    ]
-    try:
-        for worker in workers:
-            worker.start()
-        host, port = listener.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
+    with slot_workers(listener, calibration.slots, partial(Prover, device), idle_class=False):
         terms = Terms(host, port, calibration.slots, calibration.unit_shape, connect_seconds=120.0)
         plan = Plan(terms, calibration.worth, seconds, 2 * windows, _OPENINGS)
         with contextlib.closing(Accounting(plan).windows()) as account:
             found = list(islice(filter(_says_something, account), windows))
-    finally:
-        for worker in workers:
-            worker.terminate()
-        listener.close()
     if len(found) < windows:
         lost = 2 * windows - len(found)
         raise UndecidedError(
