@@ -53,7 +53,7 @@ from ullage.memory.messages import (
     Welcome,
 )
 from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag
-from ullage.memory.questions import Ask, Chain
+from ullage.memory.questions import Ask, Chain, Spots
 from ullage.memory.residency import (
     ChainRun,
     Challenger,
@@ -63,6 +63,7 @@ from ullage.memory.residency import (
     judge_chains,
 )
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.spots import spot_tags
 from ullage.memory.wire import Connection, LateError
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify
@@ -198,6 +199,8 @@ class Agent:
                 return Done(message.size)
             case Ask():
                 return self.tags(message.question)
+            case Spots():
+                return self.spots(message)
             case Declare() | Freeze():
                 return Segments(self.segments)
             case Chain():
@@ -227,6 +230,13 @@ class Agent:
             tag.update(noise.read(blocks.start * BLOCK_BYTES, len(blocks) * BLOCK_BYTES))
             found.append(tag.tag())
         return Tags(question.round_number + self.round_ahead, tuple(found))
+
+    def spots(self, asked: Spots) -> Tags:
+        """The same of spots."""
+        assert self.fill is not None
+        noise = ButterflyNoise(self.fill.seed, self.fill.layers)
+        tags = spot_tags(asked, range(asked.segments), noise.gather)
+        return Tags(asked.round_number + self.round_ahead, tuple(tags))
 
 
 PAGE_SHAPE = CacheShape(layers=2, slots=1, heads=2, capacity=32, width=16, item_bytes=4)  # 4 KiB a part
@@ -320,9 +330,25 @@ def test_the_share_that_may_be_rebuilt_is_that_of_both_rates_and_the_advantage(a
 
 
 def test_right_tags_of_another_round_are_wrong() -> None:
-    agent = Agent((), PAGE_SHAPE, ())
-    agent.round_ahead = 1
-    assert erased(agent, Plan("rate-gap", MIB, layers=8, by="pass"))[0] == "fail"
+    for by in ("pass", "spots"):
+        agent = Agent((), PAGE_SHAPE, ())
+        agent.round_ahead = 1
+        assert erased(agent, Plan("rate-gap", MIB, layers=12, by=by))[0] == "fail"
+
+
+def test_spots_of_every_round_are_right_and_may_be_rebuilt_at_their_own_cost() -> None:
+    rates = CALIBRATION.model_copy(
+        update={"rebuild_rate": 10e6, "spot_rate": 1e6, "store_rate": 65536.0 * 20, "store_reads": 30.0}
+    )
+    plan = Plan("rate-gap", MIB, layers=12, by="spots", rounds=4, quorum=3, advantage=3.0)
+    with Connection.open(*Agent((), PAGE_SHAPE, ()).address) as connection:
+        found = erase(connection, greet(connection), plan, rates)
+        connection.send(Bye())
+    assert found.verdict == "pass"
+    seconds = sorted(timing.seconds for timing in found.timings)[2]
+    within = next(time for time in fixed_times(found.deadline) if time >= seconds)
+    spots = within * (30e6 / (2 * 512 * 3) / 128 + 50)  # rebuilt, and by fifty reads a second
+    assert found.recoverable == pytest.approx(spots / 16)
 
 
 def test_more_than_the_machine_has_is_not_mapped() -> None:

@@ -28,6 +28,8 @@ MAKER_BYTES = 24 << 20
 """Memory of one process."""
 _LEAST_BYTES = 1 << 30
 """What a process has to have to make, so that its own memory is little beside that."""
+# A process is some pieces ahead of its reader: the most that anybody may have a pipe hold.
+_PIPE_BYTES = 1 << 20
 _ENDED = "A process that makes noise has ended; is there enough memory for it?"
 _ORDER = struct.Struct(">QQ")
 _BEGIN = struct.Struct(f">{SEED_BYTES}sI")
@@ -46,7 +48,7 @@ class MakerProcess:
         command = [sys.executable, "-m", "ullage.memory.makers"]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, pipesize=_PIPE_BYTES
             )
         except OSError as error:
             raise FaultError(f"No process that makes noise can be started: {error.strerror}.") from error
