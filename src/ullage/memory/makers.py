@@ -45,7 +45,7 @@ class MakerProcess:
 
     def __init__(self, seed: bytes, layers: int) -> None:
         self._local = ButterflyNoise(seed, layers)  # for scattered blocks; it also checks both
-        command = [sys.executable, "-m", "ullage.memory.makers"]
+        command = [sys.executable, "-P", "-m", "ullage.memory.makers"]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, pipesize=_PIPE_BYTES
