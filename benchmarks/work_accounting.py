@@ -295,7 +295,7 @@ def report(  # noqa: PLR0917 - all that is known at the end
 ) -> None:
     assert calibration.inference is not None
     worth = calibration.worth
-    windows = with_inference(windows, credit(load.served, calibration.inference.costs()))
+    windows = with_inference(windows, credit(load.served, calibration.inference.costs(), calibration.slots))
     told = [window for window in windows if window.is_told]
     alarm = calibration.alarm(arguments.window, DEPTH)
     alarm.add_all(windows)
