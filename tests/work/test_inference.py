@@ -128,6 +128,15 @@ def test_a_record_that_the_audit_refuted_earns_nothing_also_where_it_looked_at_a
         assert not any(one.verified for one in served_records(records, none, everything=False))
 
 
+def test_a_record_that_never_closed_may_have_been_a_row_to_the_end() -> None:
+    never = logged(0)
+    never.close = None
+    late = logged(1)
+    late.close.time_closed = 9
+    left, _ = served_records([never, late], {0: True, 1: True}, everything=True)
+    assert (left.start, left.end, left.output, left.verified) == (0, 9, (), False)
+
+
 def logged(number: int) -> SimpleNamespace:
     """A record of the log, as far as credit needs it."""
     opened = SimpleNamespace(counter=number, time_received=0, prompt_ids=(1,))

@@ -142,24 +142,26 @@ def is_the_references(mismatches: int | None, tokens: int) -> bool:
 def served_records(
     records: Iterable[Logged], examined: Mapping[int, bool], *, everything: bool
 ) -> list[Served]:
-    """Records with a close. `examined` says of each record that a passed audit looked at whether it is the
-    reference's own.
+    """All records: one without a close is open to the last time of the log, and earns nothing.
+
+    `examined` says of each record that a passed audit looked at whether it is the reference's own.
 
     Where an audit looked at a sample, its verdict is about the others as well (`everything` False): they
     count unless none of the sample does.
     """
     others = not everything and any(examined.values())
+    known = list(records)
+    last = max((one.close.time_closed if one.close else one.open.time_received for one in known), default=0)
     return [
         Served(
             record.open.counter,
             record.open.time_received,
-            record.close.time_closed,
+            record.close.time_closed if record.close else last,
             record.open.prompt_ids,
-            record.close.output_ids,
-            verified=examined.get(record.open.counter, others),
+            record.close.output_ids if record.close else (),
+            verified=record.close is not None and examined.get(record.open.counter, others),
         )
-        for record in records
-        if record.close is not None
+        for record in known
     ]
 
 
