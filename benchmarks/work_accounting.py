@@ -42,8 +42,8 @@ from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome, Window, add_up
 
 TOKENS = 48
-BATCHES = (1, 2, 4, 8, 16)
-"""Inference is timed at these. One between two of them is credited as the larger one, which is cheaper."""
+BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
+"""Inference is timed at these. Between two of them a step is taken to be as short as either allows."""
 PHASES = (0.0, 0.3, 1.0, 4.0, 1.0, 0.3)
 """Load, as multiples of `--rate`, in turns."""
 
@@ -176,27 +176,30 @@ def processor_seconds(pid: int) -> float:
 def inference_times(load: Load, pid: int, seconds: float) -> tuple[InferenceTime, float]:
     """Processor seconds a token of the server, at several batches, and for prompts: the twin's own figures.
 
-    Also the requests a second of the largest batch.
+    Also the requests a second of the largest batch. What an answer took holds its prompt, which is taken out
+    again, since it earns by itself; its first token comes of the prompt.
     """
+    load.ask(-1.0)  # nothing is timed cold
+    before, count = processor_seconds(pid), _prompts(load)
+    for _ in range(3):
+        load.ask(-1.0, prompt_words=100, tokens=1)
+    prefill = max(1e-9, (processor_seconds(pid) - before) / (_prompts(load) - count))
     decode = []
     saturated = 0.0
     for batch in BATCHES:
         workers = [
             threading.Thread(target=_ask_until, args=(load, time.monotonic() + seconds)) for _ in range(batch)
         ]
-        before, count, begin = processor_seconds(pid), _tokens(load), time.monotonic()
+        load.clear()
+        before, begin = processor_seconds(pid), time.monotonic()
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        saturated = (_tokens(load) - count) / TOKENS / (time.monotonic() - begin)
-        decode.append((batch, (processor_seconds(pid) - before) / max(1, _tokens(load) - count)))
+        saturated = _tokens(load) / TOKENS / (time.monotonic() - begin)
+        spent = processor_seconds(pid) - before - prefill * _prompts(load)
+        decode.append((batch, max(1e-9, spent / max(1, _tokens(load) - len(load.served)))))
     decode = [(batch, min(s for _, s in decode[: n + 1])) for n, (batch, _) in enumerate(decode)]
-    before, count = processor_seconds(pid), sum(len(one.prompt) for one in load.served)
-    for _ in range(3):
-        load.ask(-1.0, prompt_words=100, tokens=1)
-    prompt_tokens = sum(len(one.prompt) for one in load.served) - count
-    prefill = max(1e-9, (processor_seconds(pid) - before) / prompt_tokens)
     load.clear()
     times = InferenceTime(prefill=min(prefill, decode[-1][1]), decode=tuple(decode), operations=0.0)
     return times, saturated
@@ -205,6 +208,10 @@ def inference_times(load: Load, pid: int, seconds: float) -> tuple[InferenceTime
 def _ask_until(load: Load, end: float) -> None:
     while time.monotonic() < end:
         load.ask(-1.0)
+
+
+def _prompts(load: Load) -> int:
+    return sum(len(one.prompt) for one in load.served)
 
 
 def _tokens(load: Load) -> int:
@@ -295,7 +302,7 @@ def report(  # noqa: PLR0917 - all that is known at the end
 ) -> None:
     assert calibration.inference is not None
     worth = calibration.worth
-    windows = with_inference(windows, credit(load.served, calibration.inference.costs()))
+    windows = with_inference(windows, credit(load.served, calibration.inference.costs(), calibration.slots))
     told = [window for window in windows if window.is_told]
     alarm = calibration.alarm(arguments.window, DEPTH)
     alarm.add_all(windows)

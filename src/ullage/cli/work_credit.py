@@ -118,7 +118,7 @@ def _earned(sources: _Sources, calibration: Calibration) -> list[Credit]:
             f"{sealed} records stay sealed: they earn nothing, the others the largest batch's rate\n"
         )
         costs = costs.of_the_largest_batch(_most_in_flight(reader.entries()))
-    return credit(served, costs)
+    return credit(served, costs, calibration.slots)
 
 
 def _most_in_flight(entries: Iterable[Entry]) -> int:

@@ -29,8 +29,11 @@ Factory = Callable[[], Prover]
 MAX_SLOTS = 1024
 _HELLO_SECONDS = 10.0
 _IDLE_SECONDS = 900.0
-"""A verifier has jobs outstanding all the time. One that is silent for so long has gone without a word, and
-would keep the slot from the next one."""
+"""A verifier has jobs outstanding all the time. One that is silent for so long would keep the slot from the
+next one."""
+_LOST_SECONDS = 30
+"""A machine that answers nothing for so long, not even the kernel's probes, has gone without a word."""
+_PROBES = 4
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """What numerical libraries read, when they are loaded, to learn how many threads they may start."""
 
@@ -51,8 +54,25 @@ def serve_slot(listener: socket.socket, factory: Factory, *, idle_class: bool = 
     if idle_class:
         _enter_idle_class()
     while True:
-        connection, _ = listener.accept()
-        serve_connection(Stream(connection, MAX_FROM_VERIFIER), factory())
+        serve_connection(accept(listener), factory())
+
+
+def accept(listener: socket.socket) -> Stream:
+    """The next verifier. Its connection breaks when its machine has been gone for `_LOST_SECONDS`.
+
+    Nothing else says so while the agent waits: a cut cable or a dead machine sends no end of the stream.
+    """
+    connection, _ = listener.accept()
+    pause = _LOST_SECONDS // (_PROBES + 2)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        (socket.TCP_KEEPIDLE, _LOST_SECONDS - _PROBES * pause),
+        (socket.TCP_KEEPINTVL, pause),
+        (socket.TCP_KEEPCNT, _PROBES),
+        (socket.TCP_USER_TIMEOUT, _LOST_SECONDS * 1000),  # for what was sent and never acknowledged
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, name, value)
+    return Stream(connection, MAX_FROM_VERIFIER)
 
 
 def _enter_idle_class() -> None:

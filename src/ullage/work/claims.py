@@ -25,8 +25,9 @@ ASSUMPTIONS = (
     "SHA-256 binds, and AES-256 in counter mode cannot be told from random",
 )
 _INFERENCE = (
-    "recorded inference was computed here at the twin's cost a token, prefixes once, with the largest "
-    "batch that the log allows: no client in league sent prompts whose answers were known without it"
+    "recorded inference was computed here at the twin's cost, prefixes once, on the cheapest schedule that "
+    "the log's times allow, a step taking no record further than one token: no client in league sent prompts "
+    "whose answers were known without it"
 )
 
 

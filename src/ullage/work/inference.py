@@ -2,8 +2,8 @@
 
 A token counts if no earlier record of the log computed it: the sequence prompt + output is looked up in
 the set of all prefixes seen, so a shared prefix counts once, and a repeated request that gives the same
-answer not at all. Decoding is charged at the calibrated time for the largest batch that the log allows,
-prefill at its best rate.
+answer not at all. Decoding earns the least that it can have cost whatever schedule the server chose
+(`least`), prefill its best rate.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
+
+import numpy as np
+
+from ullage.work.least import Floats, least_seconds, most_open
 
 _KEY_BYTES = 16
 
@@ -58,6 +62,20 @@ class Costs:
         least = min(seconds for _, seconds in self.decode[: min(place, len(self.decode) - 1) + 1])
         size, seconds = self.decode[-1]
         return least if batch <= size else min(least, seconds * size / batch)
+
+    def step_seconds(self, most: int) -> Floats:
+        """(most,) the smallest core-seconds of a step of 1, 2, … rows.
+
+        That of `decode_seconds`, or of the largest batch measured that is no larger: more rows take no less
+        time. Where measurements say otherwise, the smallest of the larger ones counts.
+        """
+        sizes = np.arange(1, most + 1)
+        shares = sizes * np.array([self.decode_seconds(int(size)) for size in sizes])
+        timed = np.array([size * self.decode_seconds(size) for size, _ in self.decode])
+        floors = np.append(0.0, np.minimum.accumulate(timed[::-1])[::-1])
+        below = np.searchsorted([size for size, _ in self.decode], sizes, side="right")
+        steps: Floats = np.maximum(shares, floors[below])
+        return steps
 
     def of_the_largest_batch(self, records: int = 1) -> Costs:
         """As if all had run in one batch, the largest measured or `records` together: for a log that cannot
@@ -124,66 +142,79 @@ def is_the_references(mismatches: int | None, tokens: int) -> bool:
 def served_records(
     records: Iterable[Logged], examined: Mapping[int, bool], *, everything: bool
 ) -> list[Served]:
-    """Records with a close. `examined` says of each record that a passed audit looked at whether it is the
-    reference's own.
+    """All records: one without a close is open to the last time of the log, and earns nothing.
+
+    `examined` says of each record that a passed audit looked at whether it is the reference's own.
 
     Where an audit looked at a sample, its verdict is about the others as well (`everything` False): they
     count unless none of the sample does.
     """
     others = not everything and any(examined.values())
+    known = list(records)
+    last = max((one.close.time_closed if one.close else one.open.time_received for one in known), default=0)
     return [
         Served(
             record.open.counter,
             record.open.time_received,
-            record.close.time_closed,
+            record.close.time_closed if record.close else last,
             record.open.prompt_ids,
-            record.close.output_ids,
-            verified=examined.get(record.open.counter, others),
+            record.close.output_ids if record.close else (),
+            verified=record.close is not None and examined.get(record.open.counter, others),
         )
-        for record in records
-        if record.close is not None
+        for record in known
     ]
 
 
-def credit(served: Iterable[Served], costs: Costs) -> list[Credit]:
-    """The credit of every record, in order of counters.
+def credit(served: Iterable[Served], costs: Costs, slots: int) -> list[Credit]:
+    """The credit of every record, in order of counters, on a machine of so many slots.
 
     A record without output earns nothing, whatever its prompt: nothing of it was there to be recomputed.
     """
     records = sorted(served, key=lambda record: record.counter)
-    batches = largest_batches(records)
+    new = _new_tokens(records)
+    decoding = _decoding(records, [output for _, output in new], costs, slots)
+    return [
+        Credit(
+            record.counter,
+            record.start,
+            record.end,
+            prompt,
+            output,
+            seconds=prompt * costs.prefill + decode,
+            operations=(prompt + output) * costs.operations,
+        )
+        for record, (prompt, output), decode in zip(records, new, decoding, strict=True)
+    ]
+
+
+def _new_tokens(records: Sequence[Served]) -> list[tuple[int, int]]:
+    """Of each record, the tokens of prompt and output that no earlier one computed."""
     seen: set[bytes] = set()
     found = []
-    for record, batch in zip(records, batches, strict=True):
+    for record in records:
         if not record.verified or not record.output:
-            found.append(Credit(record.counter, record.start, record.end, 0, 0, 0.0, 0.0))
+            found.append((0, 0))
             continue
         # The last output token is drawn but never fed back: it needs no pass of its own.
         fed = record.prompt + record.output[:-1]
         known = _add(seen, fed)
-        prompt = max(0, len(record.prompt) - known)
-        output = len(fed) - max(known, len(record.prompt))
-        seconds = prompt * costs.prefill + output * costs.decode_seconds(batch)
-        operations = (prompt + output) * costs.operations
-        found.append(Credit(record.counter, record.start, record.end, prompt, output, seconds, operations))
+        found.append((max(0, len(record.prompt) - known), len(fed) - max(known, len(record.prompt))))
     return found
 
 
-def largest_batches(records: Sequence[Served]) -> list[int]:
-    """For each record the most records that were open at one instant of its life: no batch was larger."""
-    events = sorted(
-        [(r.start, 1) for r in records] + [(r.end, -1) for r in records], key=lambda e: (e[0], -e[1])
+def _decoding(records: Sequence[Served], tokens: Sequence[int], costs: Costs, slots: int) -> list[float]:
+    """Core-seconds of each record's decoding. All records count as open, whatever they earn."""
+    if not records:
+        return []
+    begin = min(record.start for record in records)
+    # Times of a log fit into 64 bits; what does not is no time.
+    start, end = (
+        np.array([min(getattr(r, name) - begin, 1 << 62) for r in records], np.int64)
+        for name in ("start", "end")
     )
-    times, levels = [], []
-    level = 0
-    for time, change in events:  # at equal times openings come first: the larger batch is assumed
-        level += change
-        times.append(time)
-        levels.append(level)
-    return [
-        max(levels[bisect.bisect_left(times, r.start) : bisect.bisect_right(times, r.end)], default=1)
-        for r in records
-    ]
+    steps = costs.step_seconds(most_open(start, end))
+    least = least_seconds(start, end, np.array(tokens, np.int64), steps, slots)
+    return [float(one) for one in least]
 
 
 def within(earned: Iterable[Credit], start: int, end: int) -> tuple[float, float]:

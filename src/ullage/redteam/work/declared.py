@@ -54,7 +54,8 @@ def with_declared(name: str, windows: Sequence[Window]) -> list[Window]:
     end = windows[-1].start_unix + int(windows[-1].seconds * 1e9)
     with tempfile.TemporaryDirectory(prefix="ullage-declared-") as place:
         return with_inference(
-            windows, _earned(Path(place), rows, (begin, end), reference.tokenizer.eos_ids, costs)
+            windows,
+            _earned(Path(place), rows, (begin, end), reference.tokenizer.eos_ids, (costs, windows[0].slots)),
         )
 
 
@@ -81,8 +82,13 @@ def answers(name: str, reference: Reference) -> list[Row]:
 
 
 def _earned(
-    folder: Path, rows: Sequence[Row], span: tuple[int, int], ends: frozenset[int], costs: Costs
+    folder: Path,
+    rows: Sequence[Row],
+    span: tuple[int, int],
+    ends: frozenset[int],
+    twin: tuple[Costs, int],
 ) -> list[Credit]:
+    """Credit of the audited log. `twin`: costs and slots."""
     keys, log = folder / "keys", folder / "log"
     create_keys(keys, Role.ALL, "redteam.example/tap")
     _write_log(log, keys, rows, span, ends)
@@ -96,7 +102,7 @@ def _earned(
     }
     passed = examined if result.verdict.outcome is Verdict.PASS else {}
     reader = LogReader.open(log, opener=opener)
-    return credit(served_records(reader.records(), passed, everything=True), costs)
+    return credit(served_records(reader.records(), passed, everything=True), *twin)
 
 
 def _write_log(
