@@ -4,7 +4,7 @@
 
 Two processes spin, two copy memory, one writes to disk and one floods the loopback while a real agent
 answers erasures. Calibrates first, on the idle machine. A false accusation is a `fail`; `cannot-tell` is
-counted apart. Prints JSON.
+counted apart. Prints JSON, also when it is interrupted.
 """
 
 from __future__ import annotations
@@ -87,21 +87,26 @@ def main() -> None:
     claims: list[float] = []
     rounds = 0
     began = time.monotonic()
-    with agent_process("agent", "--listen", "127.0.0.1:0", *limit) as address, load():
+    with (
+        agent_process("agent", "--listen", "127.0.0.1:0", *limit) as address,
+        load(),
+        contextlib.suppress(KeyboardInterrupt),  # prints what there is
+    ):
         for _ in range(options.runs):
             found, (claim, *_) = run_erasure(address, plan, rates, size, {})
             verdicts[found.verdict] += 1
             rounds += len(found.timings)
             claims.append(claim.value or 0.0)
     claims.sort()
+    done = len(claims)
     result = {
         "mode": options.mode,
-        "runs": options.runs,
+        "runs": done,
         "false_accusations": verdicts["fail"],
         "cannot_tell": verdicts["cannot-tell"],
-        "rounds_a_run": rounds / options.runs,
-        "claim_median": claims[len(claims) // 2],
-        "claim_least": claims[0],
+        "rounds_a_run": rounds / max(1, done),
+        "claim_median": claims[done // 2] if done else None,
+        "claim_least": claims[0] if done else None,
         "seconds": time.monotonic() - began,
     }
     print(json.dumps(result, indent=1))

@@ -338,7 +338,7 @@ def test_right_tags_of_another_round_are_wrong() -> None:
 
 def test_spots_of_every_round_are_right_and_may_be_rebuilt_at_their_own_cost() -> None:
     rates = CALIBRATION.model_copy(
-        update={"rebuild_rate": 10e6, "spot_rate": 1e6, "store_rate": 65536.0 * 20, "store_reads": 30.0}
+        update={"rebuild_rate": 1e6, "spot_rate": 1e6, "store_rate": 65536.0 * 20, "store_reads": 30.0}
     )
     plan = Plan("rate-gap", MIB, layers=12, by="spots", rounds=4, quorum=3, advantage=3.0)
     with Connection.open(*Agent((), PAGE_SHAPE, ()).address) as connection:
@@ -347,7 +347,7 @@ def test_spots_of_every_round_are_right_and_may_be_rebuilt_at_their_own_cost() -
     assert found.verdict == "pass"
     seconds = sorted(timing.seconds for timing in found.timings)[2]
     within = next(time for time in fixed_times(found.deadline) if time >= seconds)
-    spots = within * (30e6 / (2 * 512 * 3) / 128 + 50)  # rebuilt, and by fifty reads a second
+    spots = within * (3e6 / (128 * 3) / 128 + 110)  # rebuilt, and read: three each time, and in a row
     assert found.recoverable == pytest.approx(spots / 16)
 
 

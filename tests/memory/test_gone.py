@@ -17,15 +17,15 @@ from ullage.memory.noise import Question
 from ullage.memory.questions import Chain
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
 
-HOURS = Fill(0, 16 * MIB, bytes(32), MAX_LAYERS)
+HOURS = Fill(0, 64 * MIB, bytes(32), MAX_LAYERS)
 """A trillion bytes of AES: minutes of all cores."""
 
 
 def test_a_fill_ends_soon_after_its_verifier_has_gone() -> None:
-    with agent(16) as address:
+    with agent(64) as address:
         with Connection.open(*address_of(address)) as connection:
             greet(connection)
-            connection.ask(Map(0, 16 * MIB), Mapped, 30)
+            connection.ask(Map(0, 64 * MIB), Mapped, 30)
             connection.send(HOURS)
             time.sleep(0.5)
         began = time.monotonic()

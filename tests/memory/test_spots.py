@@ -165,8 +165,8 @@ def test_the_verdict_follows_the_rule() -> None:
     assert judged() == ("cannot-tell", 1.0)
 
 
-def test_a_store_brings_a_spot_a_read_and_one_a_stratum_in_a_row() -> None:
-    assert store_spot_rate(RATES) == pytest.approx(128 * (100e3 + 1e9 / 65536))
+def test_a_store_brings_three_spots_a_read_and_one_a_stratum_in_a_row() -> None:
+    assert store_spot_rate(RATES) == pytest.approx(128 * (300e3 + 1e9 / 65536))
 
 
 @given(st.lists(st.floats(0.003, 0.2), min_size=2, max_size=5), st.floats(0.0, 0.2))
@@ -224,7 +224,7 @@ def test_layers_keep_what_can_be_rebuilt_small() -> None:
     chosen = Plan("rate-gap").layers_of("spots", RATES)
     for layers, is_enough in ((chosen, True), (chosen - 1, False)):
         rate = Plan("rate-gap").rebuild_rate("spots", layers, RATES)
-        assert rate == pytest.approx(1.25 * RATES.rebuild_rate / (1024 * (layers - 9)))
-        assert (rate / RATES.spot_rate <= 0.005) is is_enough
+        assert rate == pytest.approx(1.25 * RATES.rebuild_rate / (128 * (layers - 9)))
+        assert (rate / RATES.spot_rate <= 0.016) is is_enough
     rate = Plan("rate-gap", advantage=2.0).rebuild_rate("pass", 40, RATES)
     assert rate == pytest.approx(2 * RATES.rebuild_rate / 80)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.memory.bounds import erased_fraction
+from ullage.memory.butterfly import CODING_GAIN
 from ullage.memory.cycle import Cycle
 from ullage.memory.erasure import Erasure
 from ullage.memory.messages import Welcome
@@ -13,7 +14,7 @@ from ullage.memory.residency import Holding
 _STORES = {
     "pass": "other stores of the machine (disk) deliver at most as many bytes a second as calibrated",
     "spots": "other stores of the machine (disk) do no more reads a second than calibrated, nor deliver more "
-    "bytes",
+    "bytes, and are less than a thousand times as large as what is missing",
     "chain": "no other store of the machine (disk) delivers a block sooner than calibrated, or more a second",
 }
 _COMMON = (
@@ -157,14 +158,18 @@ def _assumptions(found: Erasure, machine_bytes: int | None) -> list[str]:
         lines += [
             "from seed to verdict no other byte crosses the machine's wire: a helper outside is shut out",
             f"the whole machine rebuilds noise at most {plan.advantage:g} times as fast as calibrated",
-            "AES-256 under a known seed behaves as a random permutation, which no shortcut replaces; what a "
-            "prover keeps of noise is worth no more than as many of its labels",
+            "AES-256 under a known seed behaves as a random permutation, which no shortcut replaces",
         ]
     else:
         lines += [
             "the stream is incompressible: AES-256-CTR under a key that stays with the verifier",
             "from the question to the verdict no other byte crosses the machine's wire",
         ]
+    if plan.mode == "rate-gap" and found.by == "spots":
+        lines.append(
+            f"keeping sums of the noise's labels makes a spot at most {CODING_GAIN} times cheaper to rebuild "
+            "than keeping labels (the best code known: 7)"
+        )
     lines.append(_STORES[found.by])
     lines.append("no store outside that total (disk, network card) carries state through the wipe")
     lines.append(_size(found.welcome, machine_bytes))

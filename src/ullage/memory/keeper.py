@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TypeVar
 
 from ullage.errors import FaultError, UllageError
@@ -161,7 +162,7 @@ class Keeper:
 
         def work(worker: int) -> None:
             noise = makers.mine()
-            for offset, count in list(pieces(size, piece))[worker :: self.threads]:
+            for offset, count in islice(pieces(size, piece), worker, None, self.threads):
                 _go_on(is_wanted)
                 buffer = region.borrow(offset, count)
                 noise.write(offset, buffer)

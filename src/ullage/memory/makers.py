@@ -7,6 +7,8 @@ reads it from a pipe.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import struct
@@ -30,6 +32,8 @@ _LEAST_BYTES = 1 << 30
 """What a process has to have to make, so that its own memory is little beside that."""
 # A process is some pieces ahead of its reader: the most that anybody may have a pipe hold.
 _PIPE_BYTES = 1 << 20
+# A numerical library would start a thread a core in each of them.
+_ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _ENDED = "A process that makes noise has ended; is there enough memory for it?"
 _ORDER = struct.Struct(">QQ")
 _BEGIN = struct.Struct(f">{SEED_BYTES}sI")
@@ -48,10 +52,16 @@ class MakerProcess:
         command = [sys.executable, "-P", "-m", "ullage.memory.makers"]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, pipesize=_PIPE_BYTES
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, **_ALONE},
             )
         except OSError as error:
             raise FaultError(f"No process that makes noise can be started: {error.strerror}.") from error
+        with contextlib.suppress(OSError):  # many of them, and the system allows no more: then it waits
+            fcntl.fcntl(_pipe(self._process.stdout), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._send(_BEGIN.pack(seed, layers))
 
     def write(self, offset: int, target: memoryview) -> None:
@@ -118,15 +128,20 @@ class Makers:
             if not self._left:
                 return ButterflyNoise(self._seed, self._layers)
             self._left -= 1
-            self._processes.append(MakerProcess(self._seed, self._layers))
+            try:
+                self._processes.append(MakerProcess(self._seed, self._layers))
+            except FaultError:  # the thread makes its part itself, more slowly
+                return ButterflyNoise(self._seed, self._layers)
             return self._processes[-1]
 
     def __enter__(self) -> Makers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.close()
+        with self._lock:
+            self._left = 0
+            for process in self._processes:
+                process.close()
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ullage.errors import UllageError, UndecidedError
+from ullage.errors import UndecidedError
 from ullage.memory.butterfly import cost_of_passes
 from ullage.memory.calibration import Calibration
 from ullage.memory.makers import Makers
@@ -84,7 +84,7 @@ def fill_from_seed(
         work = pool.submit(_timed, lambda: expect(makers.mine, go_on))
         try:
             connection.ask(Fill(job.space, job.size, seed, job.layers), Done, 30 + slowest)
-        except UllageError:
+        except BaseException:  # an interrupt too: or the pool's end would wait for all of it
             called_off.set()
             raise
         seconds = time.monotonic() - began
