@@ -69,6 +69,39 @@ def test_a_whole_conversation_is_explained() -> None:
     assert 64 <= meter.choice_bits < 200
 
 
+@given(places=st.lists(st.integers(0, 11), min_size=3, max_size=3).map(sorted))
+def test_entries_may_come_before_the_frames_they_name(places: list[int]) -> None:
+    """A capture hands frames over in blocks; the tap's journal has its line at once."""
+    frames = conversation(REQUEST, RESPONSE)
+    meter = Meter(link(), Book())
+    left = list(zip(places, journal(), strict=True))
+    for number, (frame, from_server) in enumerate(frames):
+        while left and left[0][0] <= number:
+            meter.note(left.pop(0)[1])
+        meter.settle()
+        meter.feed(frame, START + number * 0.001, from_server)
+    for _, entry in left:
+        meter.note(entry)
+    meter.finish()
+    assert not meter.reasons
+    assert meter.tallies.sum.record == len(REQUEST) + len(RESPONSE)
+
+
+def test_an_entry_whose_connection_was_not_seen_holds_nobody_up() -> None:
+    """The connection began before the meter: once a later frame has come, its entries are passed over."""
+    early = OpenEntry(
+        connection=9, local=(inside.TAP, 41_000), remote=(inside.SERVER, 8000), time=int((START - 5) * 1e9)
+    )
+    meter = Meter(link(), Book())
+    for entry in [early, *journal()]:
+        meter.note(entry)
+    for number, (frame, from_server) in enumerate(conversation(REQUEST, RESPONSE)):
+        meter.feed(frame, START + number * 0.001, from_server)
+        meter.settle()
+    assert meter.tallies.sum.pending == 0
+    assert not meter.reasons
+
+
 def test_a_checksum_of_zero_has_two_spellings() -> None:
     """Linux writes 0xffff for a segment of a socket and 0 for one without: both are honest, and one bit."""
     for sequence in range(1 << 16):
@@ -166,6 +199,57 @@ def test_a_record_explains_its_bytes_once() -> None:
 
     meter = run(made.frames, [*journal()[:2], second], Once())
     assert meter.tallies.sum.unexplained == len(REQUEST) + len(RESPONSE)
+
+
+def stalled(acknowledgements: int, pause: float) -> Meter:
+    """A request and its repetition reach a server that could not run; then it acknowledges them so often."""
+    made = Conversation()
+    made.handshake()
+    first = made.tap.sequence
+    times = [START, START + 0.001, START + 0.002]
+    for wait in (0.01, 0.22):  # the timer of the tap's kernel is 0.2 s at least
+        made.tap.sequence = first
+        made.add(False, flags=0x18, payload=REQUEST)
+        times.append(START + wait)
+    made.tap.sequence += len(REQUEST)
+    for number in range(acknowledgements):
+        made.add(True)
+        times.append(START + 0.9 + number * pause)
+    meter = Meter(link(), Book())
+    for (frame, from_server), time in zip(made.frames, times, strict=True):
+        meter.feed(frame, time, from_server)
+    return meter
+
+
+@pytest.mark.parametrize(
+    ("acknowledgements", "pause", "needless"),
+    [
+        (2, 0.0001, 0),  # one for each segment
+        (3, 0.0001, 1),
+        (2, 0.3, 1),  # says nothing new, and nothing has come for a while
+    ],
+)
+def test_a_stalled_server_may_answer_a_segment_and_its_repetition(
+    acknowledgements: int, pause: float, needless: int
+) -> None:
+    meter = stalled(acknowledgements, pause)
+    assert meter.reasons["acknowledgement without a cause"] == 54 * needless
+
+
+def test_acknowledgements_that_were_not_sent_lapse() -> None:
+    """A server that answers every second segment cannot spend the rest in a later exchange."""
+    made = Conversation()
+    made.handshake()
+    for _ in range(8):
+        made.say(False, REQUEST, answered=False)
+    made.add(True)
+    later = len(made.frames)
+    made.say(False, REQUEST)
+    made.add(True)
+    meter = Meter(link(), Book())
+    for number, (frame, from_server) in enumerate(made.frames):
+        meter.feed(frame, START + number * 0.001 + (number >= later), from_server)
+    assert meter.reasons["acknowledgement without a cause"] == 54
 
 
 def test_heartbeats_count_once_and_only_from_the_tap() -> None:

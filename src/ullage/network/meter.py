@@ -6,7 +6,7 @@ No input or output here: `monitor` reads a live link, `pcap` a file.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 
 from ullage.network.frames import Arp, FrameReader, Reason, Segment, direction_of
@@ -51,6 +51,7 @@ class Meter:
         self._ended: defaultdict[int, list[Account]] = defaultdict(list)  # still waiting for the journal
         self._waiting = 0  # how many those are
         self._by_number: dict[int, Account] = {}
+        self._entries: deque[Entry] = deque()  # of the journal, not looked at yet
         self._arp: dict[tuple[bool, bool], float] = {}
 
     # --- the cable -----------------------------------------------------------------------------
@@ -147,31 +148,45 @@ class Meter:
 
     def note(self, entry: Entry) -> None:
         """Take an entry of the wire journal."""
-        if isinstance(entry, OpenEntry):
-            self._note_open(entry)
-        elif isinstance(entry, ExchangeEntry):
-            account = self._by_number.get(entry.connection)
-            if account is not None:
-                account.exchanges.append(entry)
-                account.settle(self._records, self.tallies)
-        elif isinstance(entry, CloseEntry) and entry.connection in self._by_number:
-            self._by_number[entry.connection].closed = True
+        self._entries.append(entry)
+        self._read_entries()
 
-    def _note_open(self, entry: OpenEntry) -> None:
+    def _read_entries(self, ended: bool = False) -> None:
+        """Look at entries in their order, up to one whose frames may be on their way: a capture hands frames
+        over later than the tap writes of them. `ended`: no frame will follow.
+        """
+        while self._entries:
+            entry = self._entries[0]
+            if isinstance(entry, OpenEntry):
+                if not (self._note_open(entry) or ended or self.last_time > _latest_start(entry)):
+                    return
+            elif isinstance(entry, ExchangeEntry):
+                account = self._by_number.get(entry.connection)
+                if account is not None:
+                    account.exchanges.append(entry)
+                    account.settle(self._records, self.tallies)
+            elif isinstance(entry, CloseEntry) and entry.connection in self._by_number:
+                self._by_number[entry.connection].closed = True
+            self._entries.popleft()
+
+    def _note_open(self, entry: OpenEntry) -> bool:
+        """Whether the entry needs no more waiting: it names a connection seen, or is not of this link."""
         host, port = entry.local
         if host != self.link.tap.address or entry.remote != (self.link.server.address, self.link.port):
-            return
-        opened = entry.time / 1e9 + _CLOCK_SLACK
+            return True
         candidates = [*self._ended.get(port, ()), *([self._live[port]] if port in self._live else ())]
         for account in reversed(candidates):
-            if account.began <= opened and account.number is None and account.tcp.server is not None:
+            named, answered = account.number is not None, account.tcp.server is not None
+            if account.began <= _latest_start(entry) and answered and not named:
                 account.number = entry.connection
                 self._by_number[entry.connection] = account
                 account.confirm(self.tallies)
-                return
+                return True
+        return False
 
     def settle(self) -> None:
-        """Look again at what waits for the log, and forget what waits for nothing."""
+        """Look again at what waits for frames or for the log, and forget what waits for nothing."""
+        self._read_entries()
         for number, account in list(self._by_number.items()):
             account.settle(self._records, self.tallies)
             if account.done:
@@ -188,6 +203,7 @@ class Meter:
 
     def finish(self) -> None:
         """Close the books: what nothing has explained by now stays unexplained."""
+        self._read_entries(ended=True)
         for port, account in list(self._live.items()):
             self._retire(port, account)
         for accounts in self._ended.values():
@@ -208,3 +224,8 @@ class Meter:
     def reasons(self) -> Counter[str]:
         """Unexplained bytes by reason."""
         return self.tallies.bytes_by_reason
+
+
+def _latest_start(entry: OpenEntry) -> float:
+    """When the connection of an entry can have begun at the latest: seconds of the capture's clock."""
+    return entry.time / 1e9 + _CLOCK_SLACK

@@ -55,6 +55,11 @@ class Half:
     recover_since: float = 0.0  # ... once, after this time
     choice_bits: float = 0.0
 
+    @property
+    def last_time(self) -> float:
+        """When this side last sent data, or the other side last said that it has more of them."""
+        return max(self.sent_time, self.acked_time)
+
     def offset(self, sequence: int) -> int:
         """A sequence number as an offset near `next`."""
         near = self.next
@@ -267,10 +272,14 @@ def _check_acknowledgement(peer: Half, acknowledged: int) -> Reason | None:
 
 
 def _check_pure(own: Half, peer: Half, start: int, acknowledged: int, time: float) -> Reason | None:
-    """An acknowledgement alone must answer a segment of the other side, and one that is new says so soon."""
+    """An acknowledgement alone must answer a segment of the other side.
+
+    One that says nothing new comes soon after that segment, or after the one that did: a machine that could
+    not run for a while answers a segment and its repetition together.
+    """
     if start != own.next:
         return Reason.SEQUENCE  # a keep-alive probe, among others
-    late = acknowledged == peer.acked and time - max(peer.sent_time, peer.time) > own.delay
+    late = acknowledged == peer.acked and time - max(peer.last_time, peer.time) > own.delay
     if own.credits <= 0 or late:
         return Reason.NEEDLESS_ACK
     return None
@@ -311,12 +320,12 @@ def _acknowledge(own: Half, peer: Half, acknowledged: int, time: float, carries:
         peer.duplicates += 1
     if not carries:
         own.credits -= 1
-    if acknowledged == peer.next and time - peer.sent_time > own.delay:
-        own.credits = 0
 
 
 def _carry(own: Half, peer: Half, segment: Segment, start: int, time: float) -> Accepted:
     """Remember data (and FIN) of an explained segment."""
+    if not own.sent and time - own.last_time > peer.delay:
+        peer.credits = 0  # what was not used of them has lapsed
     own.sent_time = time
     peer.credits += 1
     finishing = bool(segment.flags & FIN)
