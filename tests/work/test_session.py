@@ -14,7 +14,7 @@ import torch
 from tests.work.helpers import SMALL, account, agent
 from ullage.errors import ExitCode, FaultError, UsageError
 from ullage.work import kernels, verifier
-from ullage.work.agent import accept, listen, serve_connection
+from ullage.work.agent import serve_connection
 from ullage.work.protocol import Hello, Job, Mode, Open, encode
 from ullage.work.prover import Prover
 from ullage.work.shape import Shape
@@ -247,18 +247,3 @@ def test_the_agents_command_prints_its_address() -> None:
         assert windows[0].credited > 0
         process.terminate()
         assert process.wait(10) == 0
-
-
-def test_a_connection_whose_other_side_vanished_breaks_within_half_a_minute() -> None:
-    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
-        stream = accept(listener)
-        option = stream._connection.getsockopt
-        idle, pause, probes = (
-            option(socket.IPPROTO_TCP, name)
-            for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        )
-        assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert min(idle, pause, probes) > 1
-        assert idle + pause * probes == 30
-        assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
-        stream.close()

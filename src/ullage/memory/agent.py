@@ -50,6 +50,7 @@ from ullage.memory.questions import Ask, Chain, Spots
 from ullage.memory.region import Region
 from ullage.memory.segments import NO_CACHE, CacheShape, Segment, SegmentKind
 from ullage.memory.wire import HELLO_SECONDS, Connection, LateError
+from ullage.sockets import break_when_lost
 
 _LOGGER = logging.getLogger("ullage.memory")
 IDLE_SECONDS = 900.0
@@ -120,6 +121,7 @@ class Agent:
             if not self._strangers.acquire(blocking=False):
                 peer.close()
                 continue
+            break_when_lost(peer)
             threading.Thread(target=self._meet, args=(peer,), name="memory-verifier", daemon=True).start()
 
     def _meet(self, peer: socket.socket) -> None:

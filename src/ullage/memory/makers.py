@@ -21,6 +21,7 @@ from ullage.errors import FaultError
 from ullage.memory.butterfly import PIECE_BYTES, ButterflyNoise
 from ullage.memory.noise import SEED_BYTES, Noise
 from ullage.memory.region import usable_cores
+from ullage.threads import ALONE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,6 @@ _LEAST_BYTES = 1 << 30
 """What a process has to have to make, so that its own memory is little beside that."""
 # A process is some pieces ahead of its reader: the most that anybody may have a pipe hold.
 _PIPE_BYTES = 1 << 20
-# A numerical library would start a thread a core in each of them.
-_ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _ENDED = "A process that makes noise has ended; is there enough memory for it?"
 _ORDER = struct.Struct(">QQ")
 _BEGIN = struct.Struct(f">{SEED_BYTES}sI")
@@ -56,7 +55,7 @@ class MakerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, **_ALONE},
+                env=os.environ | ALONE,
             )
         except OSError as error:
             raise FaultError(f"No process that makes noise can be started: {error.strerror}.") from error
@@ -88,9 +87,7 @@ class MakerProcess:
         try:
             _pipe(self._process.stdin).write(data)
         except OSError as error:
-            raise FaultError(
-                "A process that makes noise has ended; is there enough memory for it?"
-            ) from error
+            raise FaultError(_ENDED) from error
 
     def close(self) -> None:
         """End the process, whatever it does."""

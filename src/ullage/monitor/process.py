@@ -22,6 +22,7 @@ import sys
 from typing import Final
 
 from ullage.monitor.finding import Seen
+from ullage.threads import ALONE
 
 _HEAD: Final = struct.Struct(">II")
 _MOST_ANSWER: Final = 1 << 20
@@ -74,12 +75,11 @@ class ReaderProcess:
         if self._closed:
             raise ConnectionResetError
         ours, theirs = socket.socketpair()
-        single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ullage.monitor.process"],
                 stdin=theirs.fileno(),
-                env=os.environ | single,
+                env=os.environ | ALONE,
             )
         self._line = ours
         return ours

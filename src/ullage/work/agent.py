@@ -21,6 +21,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from ullage.errors import FaultError, UllageError, UsageError
+from ullage.sockets import break_when_lost
+from ullage.threads import ALONE
 from ullage.work.protocol import MAX_FROM_VERIFIER
 from ullage.work.prover import Prover
 from ullage.work.stream import Stream
@@ -31,11 +33,6 @@ _HELLO_SECONDS = 10.0
 _IDLE_SECONDS = 900.0
 """A verifier has jobs outstanding all the time. One that is silent for so long would keep the slot from the
 next one."""
-_LOST_SECONDS = 30
-"""A machine that answers nothing for so long, not even the kernel's probes, has gone without a word."""
-_PROBES = 4
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What numerical libraries read, when they are loaded, to learn how many threads they may start."""
 
 
 def listen(host: str, port: int, backlog: int = MAX_SLOTS) -> socket.socket:
@@ -58,20 +55,9 @@ def serve_slot(listener: socket.socket, factory: Factory, *, idle_class: bool = 
 
 
 def accept(listener: socket.socket) -> Stream:
-    """The next verifier. Its connection breaks when its machine has been gone for `_LOST_SECONDS`.
-
-    Nothing else says so while the agent waits: a cut cable or a dead machine sends no end of the stream.
-    """
+    """The next verifier, whose connection breaks when its machine has vanished."""
     connection, _ = listener.accept()
-    pause = _LOST_SECONDS // (_PROBES + 2)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        (socket.TCP_KEEPIDLE, _LOST_SECONDS - _PROBES * pause),
-        (socket.TCP_KEEPINTVL, pause),
-        (socket.TCP_KEEPCNT, _PROBES),
-        (socket.TCP_USER_TIMEOUT, _LOST_SECONDS * 1000),  # for what was sent and never acknowledged
-    ):
-        connection.setsockopt(socket.IPPROTO_TCP, name, value)
+    break_when_lost(connection)
     return Stream(connection, MAX_FROM_VERIFIER)
 
 
@@ -127,8 +113,8 @@ def _one_thread() -> Iterator[None]:
 
     By the environment: they load them before any line of ours runs there.
     """
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    before = {name: os.environ.get(name) for name in ALONE}
+    os.environ.update(ALONE)
     try:
         yield
     finally:
