@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,3 +209,32 @@ def _kept_in(started: list[MakerProcess]) -> Callable[[bytes, int], MakerProcess
         return started[-1]
 
     return start
+
+
+def test_a_thread_makes_its_part_itself_where_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(makers, "usable_cores", lambda: 2)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FaultError, match="can be started"):
+        MakerProcess(SEED, 10)
+    with Makers(SEED, 10, 2 << 30) as several:
+        assert isinstance(several.mine(), ButterflyNoise)
+
+
+def test_no_process_starts_when_the_work_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(makers, "usable_cores", lambda: 2)
+    with Makers(SEED, 10, 2 << 30) as several:
+        pass
+    assert isinstance(several.mine(), ButterflyNoise)
+
+
+def test_a_process_has_one_thread_and_no_key_among_its_arguments() -> None:
+    maker = MakerProcess(SEED, 10)
+    try:
+        maker.read(0, PIECE_BYTES)  # by now it has loaded all that it uses
+        process = Path(f"/proc/{maker._process.pid}")
+        assert len(list((process / "task").iterdir())) == 1
+        shown = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        assert SEED not in shown
+        assert SEED.hex().encode() not in shown
+    finally:
+        maker.close()

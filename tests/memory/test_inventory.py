@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ullage.errors import UsageError
-from ullage.memory.inventory import find_group, take
+from ullage.memory import inventory, makers
+from ullage.memory.inventory import Group, find_group, take
 
 
 def write(folder: Path, **files: str) -> None:
@@ -55,3 +56,13 @@ def test_the_host_keeps_a_reserve_and_the_rest_is_listed() -> None:
     assert unlimited.reachable // 512 <= dict(unlimited.unreached)["page tables of what is mapped"] + 1
     with pytest.raises(UsageError):
         take("moon")
+
+
+@pytest.mark.parametrize(("limit", "processes"), [(1 << 29, 0), (1 << 30, 1), (1 << 34, 2)])
+def test_a_group_keeps_room_for_the_processes_that_will_make_noise(
+    limit: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(makers, "usable_cores", lambda: 2)
+    monkeypatch.setattr(inventory, "find_group", lambda: Group(Path("/"), limit, 0, 0, 2))
+    kept = dict(take("group").unreached)["reserve that keeps the machine alive"]
+    assert kept == (24 + 24 * processes) << 20

@@ -73,7 +73,7 @@ class Plan:
         """`by`, or what leaves least to other stores on such a machine."""
         if self.by or self.space:  # a device is reached over a slow bus
             return self.by or "pass"
-        if self.mode == "rate-gap":  # which also takes a tenth of the layers
+        if self.mode == "rate-gap":  # a pass takes several times the layers, so the fill as much longer
             return "spots"
         left: dict[By, float] = {
             "pass": min(1.0, calibration.store_rate / calibration.read_rate),

@@ -14,7 +14,7 @@ from ullage.redteam.subliminal.part import Part
 from ullage.redteam.subliminal.toy import QUICK_CONDITIONS, ToyPlan, run_toy
 from ullage.redteam.tokens.calibration import calibrate_game
 from ullage.redteam.tokens.game import Size
-from ullage.redteam.tokens.suite import one_thread
+from ullage.work.kernels import one_thread
 
 FIRST_CALIBRATION = 1 << 37
 

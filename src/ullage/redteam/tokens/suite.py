@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ullage.errors import UsageError
@@ -21,6 +19,7 @@ from ullage.redteam.tokens.game import Size, play
 from ullage.redteam.tokens.near_ties import BOUNDS
 from ullage.redteam.tokens.pricing import STREAMS, Priced
 from ullage.sampling.parameters import SamplingParameters
+from ullage.work.kernels import one_thread
 
 SHORT, QUICK, FULL = Size(24, 32), Size(16, 48), Size(48, 128)
 FULL_GAMES = 5
@@ -166,17 +165,6 @@ def chosen_adversaries(names: Sequence[str]) -> list[TokenAdversary]:
     return [adversary for adversary in token_adversaries() if not names or adversary.name in names]
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small batches of a small model do not gain from more, and lose where the machine is shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def run_suite(
     suite: Suite,
     size: Size,
@@ -190,6 +178,7 @@ def run_suite(
     """
     streams = max(_LEAST_STREAMS, math.ceil(STREAMS / len(numbers)))
     outcomes, games = [], {}
+    # Small batches of a small model do not gain from more, and lose where the machine is shared.
     with one_thread():
         for adversary in chosen_adversaries(names):
             progress(adversary.name)
