@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.network import inside
-from tests.network.samples import Conversation, Side, conversation, link, with_checksum
+from tests.network.samples import OPTIONS, Conversation, Side, conversation, link, turned, with_checksum
 from ullage.network.heartbeat import Heartbeat
 from ullage.network.journal import CloseEntry, Entry, ExchangeEntry, OpenEntry, Totals
 from ullage.network.meter import Meter
@@ -87,10 +87,36 @@ def test_entries_may_come_before_the_frames_they_name(places: list[int]) -> None
     assert meter.tallies.sum.record == len(REQUEST) + len(RESPONSE)
 
 
-def test_an_entry_whose_connection_was_not_seen_holds_nobody_up() -> None:
-    """The connection began before the meter: once a later frame has come, its entries are passed over."""
+@pytest.mark.parametrize("early", [True, False])
+def test_an_entry_names_the_connection_that_comes_and_not_one_that_is_over(early: bool) -> None:
+    """Of the same port, which was answered when the tap had given up, so that no journal knows it."""
+    old = Conversation(tap=Side(100, 3), server=Side(300, 4))
+    old.add(False, flags=0x02, options=OPTIONS, acknowledge=False)
+    old.tap.sequence += 1
+    old.add(True, flags=0x12, options=OPTIONS, identification=0)
+    reset = inside.segment(40_000, 8000, old.tap.sequence, 0, identification=0, flags=0x04, window=0)
+    meter = Meter(link(), Book())
+    for frame, from_server in [*old.frames, (turned(reset), False)]:
+        meter.feed(frame, START - 10, from_server)
+    for entry in journal() if early else []:
+        meter.note(entry)
+    for number, (frame, from_server) in enumerate(conversation(REQUEST, RESPONSE)):
+        meter.feed(frame, START + number * 0.001, from_server)
+    for entry in [] if early else journal():
+        meter.note(entry)
+    meter.finish()
+    assert meter.reasons == {"connection that the tap does not know": 58 + 58 + 54}
+    assert meter.tallies.sum.record == len(REQUEST) + len(RESPONSE)
+
+
+@pytest.mark.parametrize("ahead", [-5, 3600])
+def test_an_entry_whose_connection_was_not_seen_holds_nobody_up(ahead: int) -> None:
+    """It began before the meter, or the tap's clock is an hour ahead."""
     early = OpenEntry(
-        connection=9, local=(inside.TAP, 41_000), remote=(inside.SERVER, 8000), time=int((START - 5) * 1e9)
+        connection=9,
+        local=(inside.TAP, 41_000),
+        remote=(inside.SERVER, 8000),
+        time=int((START + ahead) * 1e9),
     )
     meter = Meter(link(), Book())
     for entry in [early, *journal()]:
@@ -226,7 +252,7 @@ def stalled(acknowledgements: int, pause: float) -> Meter:
     [
         (2, 0.0001, 0),  # one for each segment
         (3, 0.0001, 1),
-        (2, 0.3, 1),  # says nothing new, and nothing has come for a while
+        (2, 1.1, 1),  # says nothing new, and nothing has come for a while
     ],
 )
 def test_a_stalled_server_may_answer_a_segment_and_its_repetition(
@@ -248,7 +274,7 @@ def test_acknowledgements_that_were_not_sent_lapse() -> None:
     made.add(True)
     meter = Meter(link(), Book())
     for number, (frame, from_server) in enumerate(made.frames):
-        meter.feed(frame, START + number * 0.001 + (number >= later), from_server)
+        meter.feed(frame, START + number * 0.001 + 2 * (number >= later), from_server)
     assert meter.reasons["acknowledgement without a cause"] == 54
 
 

@@ -6,14 +6,17 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.network.samples import conversation
+from tests.network.samples import conversation, link
 from tests.network.test_meter import REQUEST, RESPONSE, START, journal
 from ullage.errors import MalformedError
+from ullage.network.frames import Reason
 from ullage.network.journal import HeaderEntry, encode
+from ullage.network.monitor import Sources, meter_file
 from ullage.network.pcap import read_capture, write_frame, write_header
 
 FRAMES = [frame for frame, _ in conversation(REQUEST, RESPONSE)]
@@ -31,7 +34,8 @@ def block(order: str, kind: int, body: bytes) -> bytes:
     return struct.pack(order + "I", kind) + length + body + length
 
 
-def pcapng_bytes(order: str) -> bytes:
+def pcapng_bytes(order: str, sides: Sequence[bool] | None = None) -> bytes:
+    """`sides`: of each frame whether it left the interface that was captured."""
     section = block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
     nanoseconds = struct.pack(order + "HHB3x", 9, 1, 9) + struct.pack(order + "HH", 0, 0)
     interface = block(order, 1, struct.pack(order + "HHI", 1, 0, 0) + nanoseconds)
@@ -39,7 +43,10 @@ def pcapng_bytes(order: str) -> bytes:
     for number, frame in enumerate(FRAMES):
         stamp = int((START + number * 0.001) * 1e9)
         head = struct.pack(order + "5I", 0, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), len(frame))
-        packets += block(order, 6, head + frame)
+        options = b""
+        if sides is not None:
+            options = bytes(-len(frame) % 4) + struct.pack(order + "HHIHH", 2, 4, 1 + sides[number], 0, 0)
+        packets += block(order, 6, head + frame + options)
     return section + interface + packets
 
 
@@ -56,6 +63,19 @@ def test_pcapng_of_either_byte_order_is_read(tmp_path: Path, order: str) -> None
     found = list(read_capture(path))
     assert [frame.data for frame in found] == FRAMES
     assert found[5].time == pytest.approx(START + 0.005, abs=1e-6)
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_file_that_knows_who_sent_a_frame_is_believed_more_than_the_frame(
+    tmp_path: Path, forged: bool
+) -> None:
+    """A frame with the tap's address that came in over the cable was made by the server."""
+    sides = [not from_server for _, from_server in conversation(REQUEST, RESPONSE)]
+    sides[2] ^= forged  # the tap's acknowledgement of the handshake
+    path = tmp_path / "a.pcapng"
+    path.write_bytes(pcapng_bytes("<", sides))
+    meter = meter_file(path, link(), Sources()).meter
+    assert meter.reasons.get(Reason.MAC, 0) == 54 * forged
 
 
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])

@@ -6,19 +6,19 @@ No input or output here: `monitor` reads a live link, `pcap` a file.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from ullage.network.frames import Arp, FrameReader, Reason, Segment, direction_of
 from ullage.network.heartbeat import Heartbeat
-from ullage.network.journal import CloseEntry, Entry, ExchangeEntry, OpenEntry
+from ullage.network.journal import CloseEntry, Entry, ExchangeEntry, HeaderEntry, OpenEntry
 from ullage.network.ledger import Account, NoRecords, Records
 from ullage.network.link import Link
 from ullage.network.tcp import SYN, Accepted, Connection
 from ullage.network.windows import Tallies, WorstWindow, window_of
 
 _ARP_INTERVAL = 0.9  # Linux asks once a second
-_CLOCK_SLACK = 0.1  # seconds between the kernel's stamp of a SYN and the journal's clock
+_CLOCK_SLACK = 0.1  # seconds between the kernel's stamps of frames and the journal's clock
 MAX_ACCOUNTS = 100_000
 _VLAN_TAG_BYTES = 4
 
@@ -51,7 +51,8 @@ class Meter:
         self._ended: defaultdict[int, list[Account]] = defaultdict(list)  # still waiting for the journal
         self._waiting = 0  # how many those are
         self._by_number: dict[int, Account] = {}
-        self._entries: deque[Entry] = deque()  # of the journal, not looked at yet
+        self._early: dict[int, list[Entry]] = {}  # by number: entries whose connection was not seen yet
+        self._now = 0.0  # of the newest frame
         self._arp: dict[tuple[bool, bool], float] = {}
 
     # --- the cable -----------------------------------------------------------------------------
@@ -97,6 +98,7 @@ class Meter:
         self.tallies.at(window_of(time)).total += size
         self.first_time = time if self.first_time is None else self.first_time
         self.last_time = max(self.last_time, time)
+        self._now = time
 
     def _feed_arp(self, arp: Arp, window: int, time: float) -> None:
         """A request a second and side is needed at most; a reply only after the other side's request."""
@@ -147,37 +149,53 @@ class Meter:
     # --- the journal ---------------------------------------------------------------------------
 
     def note(self, entry: Entry) -> None:
-        """Take an entry of the wire journal."""
-        self._entries.append(entry)
-        self._read_entries()
+        """Take an entry of the wire journal.
 
-    def _read_entries(self, ended: bool = False) -> None:
-        """Look at entries in their order, up to one whose frames may be on their way: a capture hands frames
-        over later than the tap writes of them. `ended`: no frame will follow.
+        A capture hands frames over later than the tap writes of them. So entries of a connection that was
+        not seen wait until it is, or until a frame has come that is later than its beginning can have been.
         """
-        while self._entries:
-            entry = self._entries[0]
-            if isinstance(entry, OpenEntry):
-                if not (self._note_open(entry) or ended or self.last_time > _latest_start(entry)):
-                    return
-            elif isinstance(entry, ExchangeEntry):
-                account = self._by_number.get(entry.connection)
-                if account is not None:
-                    account.exchanges.append(entry)
-                    account.settle(self._records, self.tallies)
-            elif isinstance(entry, CloseEntry) and entry.connection in self._by_number:
-                self._by_number[entry.connection].closed = True
-            self._entries.popleft()
+        if isinstance(entry, HeaderEntry):
+            return
+        if entry.connection in self._early:
+            self._early[entry.connection].append(entry)
+        elif isinstance(entry, OpenEntry):
+            self._early[entry.connection] = [entry]
+            self._look_again(entry.connection)
+        else:
+            self._note_known(entry)
 
-    def _note_open(self, entry: OpenEntry) -> bool:
-        """Whether the entry needs no more waiting: it names a connection seen, or is not of this link."""
+    def _look_again(self, number: int, ended: bool = False) -> None:
+        """At early entries. `ended`: no frame will follow."""
+        opening, *others = self._early[number]
+        assert isinstance(opening, OpenEntry)  # noqa: S101 - `note` begins each list with it
+        waiting = not ended and self._now <= _latest_start(opening)
+        if self._name(opening, waiting=waiting) or not waiting:
+            del self._early[number]
+            for entry in others:
+                self._note_known(entry)
+
+    def _note_known(self, entry: Entry) -> None:
+        account = None if isinstance(entry, HeaderEntry) else self._by_number.get(entry.connection)
+        if account is not None and isinstance(entry, ExchangeEntry):
+            account.exchanges.append(entry)
+            account.settle(self._records, self.tallies)
+        elif account is not None and isinstance(entry, CloseEntry):
+            account.closed = True
+
+    def _name(self, entry: OpenEntry, *, waiting: bool) -> bool:
+        """Whether there is nothing to wait for: the connection was seen, or is not of this link.
+
+        An answered one that nobody has named, the latest of this port. While frames may be on their way it
+        could be an earlier one that is over.
+        """
         host, port = entry.local
         if host != self.link.tap.address or entry.remote != (self.link.server.address, self.link.port):
             return True
         candidates = [*self._ended.get(port, ()), *([self._live[port]] if port in self._live else ())]
         for account in reversed(candidates):
-            named, answered = account.number is not None, account.tcp.server is not None
-            if account.began <= _latest_start(entry) and answered and not named:
+            if account.began > _latest_start(entry) or account.number is not None:
+                continue
+            if account.tcp.server is not None and not (waiting and account.tcp.ended):
                 account.number = entry.connection
                 self._by_number[entry.connection] = account
                 account.confirm(self.tallies)
@@ -186,7 +204,8 @@ class Meter:
 
     def settle(self) -> None:
         """Look again at what waits for frames or for the log, and forget what waits for nothing."""
-        self._read_entries()
+        for number in list(self._early):
+            self._look_again(number)
         for number, account in list(self._by_number.items()):
             account.settle(self._records, self.tallies)
             if account.done:
@@ -203,7 +222,8 @@ class Meter:
 
     def finish(self) -> None:
         """Close the books: what nothing has explained by now stays unexplained."""
-        self._read_entries(ended=True)
+        for number in list(self._early):
+            self._look_again(number, ended=True)
         for port, account in list(self._live.items()):
             self._retire(port, account)
         for accounts in self._ended.values():

@@ -92,7 +92,7 @@ def meter_file(path: Path, link: Link, sources: Sources) -> Findings:
         if len(frame.data) < frame.length:
             meter.lost(frame.length, 1, frame.time)
         else:
-            meter.feed(frame.data, frame.time)
+            meter.feed(frame.data, frame.time, None if frame.outgoing is None else not frame.outgoing)
     sources.poll(meter)
     meter.finish()
     findings.inputs = sources.digests()

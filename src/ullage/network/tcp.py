@@ -9,61 +9,16 @@ no selective acknowledgements, no scaling, a constant window. Times are seconds,
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ullage.network.frames import Reason, Segment
+from ullage.network.half import CONSTANT_WINDOW, TAP_REACTION, Half
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
-CONSTANT_WINDOW = 65535
-_RETRANSMISSION_WAIT = 0.15  # Linux waits for at least 0.2 s; captures and timers are not exact
-_CROSSING = 0.25  # seconds that a busy server may take to react to what it has received
-TAP_DELAY = 2.0  # frames of the server may wait so long for the cap before the tap sees them
-_KEPT_BYTES = 1 << 17  # acknowledged bytes that a late repetition is compared with
 _HANDSHAKE_WAIT = 0.15
-_DUPLICATES = 3
+_ESTABLISHED_WAIT = 2.0  # seconds that a server may not have read the handshake's end
+_RESET_BITS = 4  # window, place, acknowledgement or none, identification
 _MODULUS = 1 << 32
-
-
-@dataclass
-class _Sent:
-    """A run of bytes that one segment carried and that is not acknowledged yet."""
-
-    start: int
-    end: int
-    time: float
-
-
-@dataclass
-class Half:
-    """What one side has sent. Offset 0 is the SYN, data begin at 1, the FIN takes one."""
-
-    initial: int
-    time: float  # of the SYN
-    delay: float = _CROSSING  # of what the other side sends, between the meter and this side
-    next: int = 1
-    acked: int = 1  # by the other side
-    acked_time: float = 0.0
-    fin: int | None = None  # offset of the FIN
-    identification: int | None = None
-    sent: deque[_Sent] = field(default_factory=deque)
-    kept: bytearray = field(default_factory=bytearray)  # the last bytes before `next`
-    sent_time: float = 0.0  # of the last data
-    credits: int = 0  # segments of the other side that one pure acknowledgement each may answer
-    duplicates: int = 0  # repeated acknowledgements that this side has received
-    recover: int = 0  # a retransmission that had a cause brings those of everything below this offset ...
-    recover_since: float = 0.0  # ... once, after this time
-    choice_bits: float = 0.0
-
-    @property
-    def last_time(self) -> float:
-        """When this side last sent data, or the other side last said that it has more of them."""
-        return max(self.sent_time, self.acked_time)
-
-    def offset(self, sequence: int) -> int:
-        """A sequence number as an offset near `next`."""
-        near = self.next
-        return near + ((sequence - self.initial - near + _MODULUS // 2) % _MODULUS) - _MODULUS // 2
 
 
 @dataclass
@@ -83,6 +38,8 @@ class Connection:
         self.tap: Half | None = None
         self.server: Half | None = None
         self.reset = False
+        self._owed_answers = 0  # SYNs that no SYN-ACK has answered
+        self._established: float | None = None  # when the tap ended the handshake
 
     @property
     def ended(self) -> bool:
@@ -90,7 +47,7 @@ class Connection:
         tap, server = self.tap, self.server
         if self.reset:
             return True
-        return bool(tap and server and _finished(tap) and _finished(server))
+        return bool(tap and server and tap.is_finished and server.is_finished)
 
     def left_for(self, opening: Segment) -> bool:
         """Whether a SYN of the tap's begins another connection from the same port.
@@ -135,12 +92,17 @@ class Connection:
         if segment.flags != SYN or segment.acknowledgement or self.server:
             return Reason.HANDSHAKE
         if self.tap is None:
-            self.tap = Half(segment.sequence, time, TAP_DELAY, identification=segment.identification)
+            self.tap = Half(segment.sequence, time, TAP_REACTION, identification=segment.identification)
             self.tap.choice_bits += 32 + 16  # initial sequence number, first identification
+            self._owed_answers = 1
             return Accepted()
         if segment.sequence != self.tap.initial or time - self.tap.time < _HANDSHAKE_WAIT:
             return Reason.RETRANSMISSION
-        return self._follow(self.tap, segment) or self._again(self.tap, time)
+        refusal = self._follow(self.tap, segment)
+        if refusal is not None:
+            return refusal
+        self._owed_answers += 1
+        return self._again(self.tap, time)
 
     def _offer_answer(self, segment: Segment, time: float) -> Accepted | Reason:
         tap = self.tap
@@ -151,13 +113,23 @@ class Connection:
         if self.server is None:
             self.server = Half(segment.sequence, time)
             self.server.choice_bits += 32
-            tap.credits = 1
-            return Accepted()
-        # Repeated until the tap's acknowledgement arrives.
-        if segment.sequence != self.server.initial or time - self.server.time < _HANDSHAKE_WAIT:
-            return Reason.RETRANSMISSION
-        tap.credits = 1
-        return self._again(self.server, time)
+        elif (refusal := self._check_second_answer(self.server, segment, time)) is not None:
+            return refusal
+        else:
+            self._again(self.server, time)
+        self._owed_answers = max(0, self._owed_answers - 1)
+        tap.earn()
+        return Accepted()
+
+    def _check_second_answer(self, server: Half, segment: Segment, time: float) -> Reason | None:
+        """One for each SYN, and then until the tap's acknowledgement has been read."""
+        if self.reset:
+            return Reason.AFTER_END
+        if server.next > 1:
+            return Reason.HANDSHAKE
+        late = self._established is not None and time - self._established > _ESTABLISHED_WAIT
+        soon = time - server.time < _HANDSHAKE_WAIT and not self._owed_answers
+        return Reason.RETRANSMISSION if segment.sequence != server.initial or late or soon else None
 
     def _again(self, half: Half, time: float) -> Accepted:
         half.time = time
@@ -177,20 +149,23 @@ class Connection:
         if len(segment.payload) > self._mss:
             return Reason.OVERSIZED
         start, acknowledged = own.offset(segment.sequence), peer.offset(segment.acknowledgement)
-        refusal = _check_acknowledgement(peer, acknowledged)
+        refusal = peer.check_acknowledgement(acknowledged)
         if refusal is not None:
             return refusal
-        carries = bool(segment.payload) or bool(segment.flags & FIN)
+        finishing = bool(segment.flags & FIN)
+        carries = bool(segment.payload) or finishing
         placed = (
-            _check_placement(own, segment, start, time)
+            own.check_placement(segment.payload, start, fin=finishing, time=time)
             if carries
             else _check_pure(own, peer, start, acknowledged, time)
         )
         refusal = placed or self._follow(own, segment)
         if refusal is not None:
             return refusal
+        if not segment.from_server and self._established is None:
+            self._established = time
         own.choice_bits += _choices(own, peer, segment, self._mss, start)
-        _acknowledge(own, peer, acknowledged, time, carries)
+        own.spend(peer.acknowledge(acknowledged, time, not carries), not carries)
         return _carry(own, peer, segment, start, time) if carries else Accepted()
 
     def _offer_reset(self, segment: Segment) -> Accepted | Reason:  # noqa: PLR0911
@@ -210,7 +185,7 @@ class Connection:
             if own.offset(segment.sequence) not in (own.next, own.acked):
                 return Reason.SEQUENCE
             if segment.flags & ACK:
-                if _check_acknowledgement(peer, peer.offset(segment.acknowledgement)) is not None:
+                if peer.check_acknowledgement(peer.offset(segment.acknowledgement)) is not None:
                     return Reason.ACKNOWLEDGEMENT
             elif segment.acknowledgement:
                 return Reason.ACKNOWLEDGEMENT
@@ -219,6 +194,8 @@ class Connection:
         if self.reset:
             return Reason.AFTER_END
         self.reset = True
+        if own is not None:
+            own.choice_bits += _RESET_BITS
         return Accepted()
 
     def _count_spelling(self, segment: Segment) -> None:
@@ -256,21 +233,6 @@ def _is_last_word(half: Half, segment: Segment) -> bool:
     return half.fin is not None and not segment.identification and not segment.payload
 
 
-def _finished(half: Half) -> bool:
-    return half.fin is not None and half.acked > half.fin
-
-
-def _check_acknowledgement(peer: Half, acknowledged: int) -> Reason | None:
-    """Only ends of segments can be acknowledged, never less than before, never what was not sent."""
-    if acknowledged == peer.acked:
-        return None
-    if acknowledged < peer.acked or acknowledged > peer.next:
-        return Reason.ACKNOWLEDGEMENT
-    if any(run.end == acknowledged for run in peer.sent):
-        return None
-    return Reason.ACKNOWLEDGEMENT
-
-
 def _check_pure(own: Half, peer: Half, start: int, acknowledged: int, time: float) -> Reason | None:
     """An acknowledgement alone must answer a segment of the other side.
 
@@ -279,85 +241,35 @@ def _check_pure(own: Half, peer: Half, start: int, acknowledged: int, time: floa
     """
     if start != own.next:
         return Reason.SEQUENCE  # a keep-alive probe, among others
-    late = acknowledged == peer.acked and time - max(peer.last_time, peer.time) > own.delay
+    late = acknowledged == peer.acked and time - max(peer.last_progress, peer.time) > own.reaction
     if own.credits <= 0 or late:
         return Reason.NEEDLESS_ACK
     return None
 
 
-def _check_placement(own: Half, segment: Segment, start: int, time: float) -> Reason | None:
-    """Data follow what was sent before, or repeat it with a cause."""
-    end = start + len(segment.payload)
-    if start == own.next and own.fin is None:
-        return Reason.SEQUENCE if end - own.acked > CONSTANT_WINDOW else None
-    finishing = bool(segment.flags & FIN)
-    last = own.next - (1 if own.fin is not None else 0)
-    if start < 1 or end > last or (finishing and (own.fin is None or end != own.fin)):
-        return Reason.SEQUENCE
-    first_kept = last - len(own.kept)
-    if start < first_kept or own.kept[start - first_kept : end - first_kept] != segment.payload:
-        return Reason.REWRITTEN
-    if end + finishing <= own.acked:
-        return None if time - own.acked_time < own.delay else Reason.RETRANSMISSION
-    last_sent = max(
-        (run.time for run in own.sent if run.start < end + finishing and run.end > start), default=time
-    )
-    caused = own.duplicates >= _DUPLICATES or time - last_sent >= _RETRANSMISSION_WAIT
-    return None if caused or _recovering(own, start, last_sent) else Reason.RETRANSMISSION
-
-
-def _recovering(own: Half, start: int, last_sent: float) -> bool:
-    return start < own.recover and last_sent < own.recover_since
-
-
-def _acknowledge(own: Half, peer: Half, acknowledged: int, time: float, carries: bool) -> None:
-    """Note what a segment of `own` acknowledges."""
-    if acknowledged > peer.acked:
-        while peer.sent and peer.sent[0].end <= acknowledged:
-            peer.sent.popleft()
-        peer.acked, peer.acked_time, peer.duplicates = acknowledged, time, 0
-    elif not carries and peer.sent:
-        peer.duplicates += 1
-    if not carries:
-        own.credits -= 1
-
-
 def _carry(own: Half, peer: Half, segment: Segment, start: int, time: float) -> Accepted:
     """Remember data (and FIN) of an explained segment."""
-    if not own.sent and time - own.last_time > peer.delay:
-        peer.credits = 0  # what was not used of them has lapsed
-    own.sent_time = time
-    peer.credits += 1
-    finishing = bool(segment.flags & FIN)
-    end = start + len(segment.payload) + finishing
-    if start != own.next:
-        repeated = [run for run in own.sent if run.start < end and run.end > start]
-        if repeated and not _recovering(own, start, max(run.time for run in repeated)):
-            own.recover, own.recover_since, own.duplicates = own.next, time, 0
-        for run in repeated:
-            run.time = time
-        return Accepted()
-    own.sent.append(_Sent(start, end, time))
-    own.kept += segment.payload
-    if len(own.kept) > 2 * _KEPT_BYTES:
-        del own.kept[:-_KEPT_BYTES]
-    own.next = end
-    if finishing:
-        own.fin = end - 1
-    return Accepted(segment.payload, start - 1)
+    if start == own.next and not own.sent and time - own.last_progress > peer.reaction:
+        peer.lapse()
+    peer.earn()
+    new = own.carry(segment.payload, start, fin=bool(segment.flags & FIN), time=time)
+    return Accepted(new, start - 1) if new else Accepted()
 
 
 def _choices(own: Half, peer: Half, segment: Segment, mss: int, start: int) -> float:
     """Bits that the sender could have chosen in this segment (timing apart).
 
     A pure acknowledgement: whether to send it at all, and up to where. Data: the push flag, the length of a
-    segment that is not full, which earlier segment is repeated.
+    segment that is not full, which earlier segments are repeated. The end of a connection: whether the
+    segment comes from its socket, and what was left of the window if not.
     """
     bits = 1 + math.log2(1 + len(peer.sent))
+    if own.fin is not None:
+        bits += 1
     if segment.window != CONSTANT_WINDOW:
         bits += 16
-    if segment.payload and len(segment.payload) < mss:
-        bits += math.log2(mss)
     if start != own.next:
-        bits += math.log2(1 + len(own.sent))
+        bits += own.repetition_bits()
+    elif segment.payload and len(segment.payload) < mss:
+        bits += math.log2(mss)
     return bits
