@@ -163,7 +163,7 @@ class Keeper:
         def work(worker: int) -> None:
             noise = makers.mine()
             for offset, count in islice(pieces(size, piece), worker, None, self.threads):
-                _go_on(is_wanted)
+                stop_unless(is_wanted)
                 buffer = region.borrow(offset, count)
                 noise.write(offset, buffer)
                 region.commit(offset, buffer)
@@ -214,7 +214,7 @@ class Keeper:
         return self._spread(lambda number: self._tag(space, question, number), range(question.segments))
 
     def _tag(self, space: int, question: Question, number: int) -> bytes:
-        _go_on(self.is_wanted)
+        stop_unless(self.is_wanted)
         tag, read = SegmentTag(question.key, question.round_number, number), self.reader(space)
         blocks = question.segment(number)
         for start, count in pieces(len(blocks) * BLOCK_BYTES, _TAG_BYTES):
@@ -242,7 +242,7 @@ class Keeper:
         """Walk the latency-bound chain."""
         self.region(asked.space, asked.blocks * CHAIN_BLOCK_BYTES)
         gather = self.gatherer(asked.space, CHAIN_BLOCK_BYTES)
-        return walk(asked, gather, lambda: _go_on(self.is_wanted))
+        return walk(asked, gather, lambda: stop_unless(self.is_wanted))
 
     def _spread(self, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
         """In order, when all have ended: what went wrong in one leaves none behind that still writes."""
@@ -251,6 +251,7 @@ class Keeper:
         return [one.result() for one in begun]
 
 
-def _go_on(is_wanted: Callable[[], bool]) -> None:
+def stop_unless(is_wanted: Callable[[], bool]) -> None:
+    """Between two pieces of work. Raises FaultError if nobody waits for the rest."""
     if not is_wanted():
         raise FaultError("The verifier went away in the middle of its work; the rest was left.")
