@@ -29,6 +29,7 @@ _CHAIN_STEPS = 128  # few, since what they read is a part of a small region
 _HOLD_ROUNDS = 8
 _SPOT_ROUNDS = 5  # a cheat that is late is asked again until they are used up
 _BUSY_TRIES = 120
+_TOLD_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,11 @@ def run_suite(
         tempfile.TemporaryDirectory(prefix="ullage-") as folder,
     ):
         for cheat in cheats:
-            progress(cheat.name)
             setting = Setting(size.region, SHARE, Path(folder), helper)
             wanted = [mode for mode in cheat.modes if not modes or mode in modes]
-            rows += [_play(cheat, mode, setting, size.runs, calibration) for mode in wanted]
+            for mode in wanted:
+                progress(f"{cheat.name}, {mode}")
+                rows.append(_play(cheat, mode, setting, size.runs, calibration, progress))
     return rows
 
 
@@ -160,7 +162,14 @@ def _erasure(mode: str, size: int) -> Plan:
     return Plan(next(known for known in MODES if known == mode), size, by="pass")
 
 
-def _play(cheat: MemoryCheat, mode: str, setting: Setting, runs: int, calibration: Calibration) -> Row:
+def _play(  # noqa: PLR0917 - what makes one row of the table
+    cheat: MemoryCheat,
+    mode: str,
+    setting: Setting,
+    runs: int,
+    calibration: Calibration,
+    progress: Callable[[str], None],
+) -> Row:
     machine = cheat.machine_bytes(setting) if cheat.machine_bytes else None
     truth = 1 - cheat.withholds(setting)
     caught, highest, expected = 0, 0.0, 1.0
@@ -170,10 +179,12 @@ def _play(cheat: MemoryCheat, mode: str, setting: Setting, runs: int, calibratio
         "--share", str(setting.share), "--folder", str(setting.folder), "--helper", setting.helper or "",
     ]  # fmt: skip
     with agent_process(*arguments) as address:
-        for _ in range(runs):
+        for run in range(1, runs + 1):
             claimed = _challenge(address, mode, setting, machine, calibration)
             highest = max(highest, claimed)
             caught += claimed <= truth
+            if run % _TOLD_EVERY == 0 and run < runs:
+                progress(f"{cheat.name}, {mode}: {caught} of {run} caught")
     if cheat.allowed_by:
         expected = 0.0
     return Row(cheat.name, mode, runs, caught, expected, cheat.allowed_by, truth, highest)
