@@ -125,6 +125,7 @@ def test_an_entry_whose_connection_was_not_seen_holds_nobody_up(ahead: int) -> N
         meter.feed(frame, START + number * 0.001, from_server)
         meter.settle()
     assert meter.tallies.sum.pending == 0
+    assert bool(meter._early) == (ahead > 0)  # given up as soon as no frame can come
     assert not meter.reasons
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.network.samples import OPTIONS, Conversation, Frame, link
+from tests.network import inside
+from tests.network.samples import OPTIONS, Conversation, Frame, link, turned
 from ullage.network.frames import Reason
 from ullage.network.meter import Meter
 
@@ -173,6 +175,30 @@ def new_data_before_an_old_answer(one: Timed) -> None:
     one.ack(1.5501, True)
 
 
+def new_data_when_half_is_answered(one: Timed) -> None:
+    one.open()
+    one.say(0.01, False, REQUEST)
+    one.ack(0.02, True)
+    one.repeat(0.21, False, REQUEST)
+    one.repeat(0.61, False, REQUEST)
+    one.ack(0.62, True)
+    one.say(1.70, False, b"more")
+    one.ack(1.75, True, short=4)
+    one.ack(1.7501, True)
+
+
+def lost_frame(one: Timed) -> None:
+    """The cap dropped the first of five: three acknowledgements say so, and it is repeated at once."""
+    one.open()
+    one.say(0.01, False, REQUEST)
+    for number in range(5):
+        one.say(0.02 + number / 1000, True, SEGMENT, flags=0x10)
+    for number in range(4):
+        one.ack(0.03 + number / 1000, False, short=5 * len(SEGMENT))
+    one.repeat(0.04, True, SEGMENT, back=5 * len(SEGMENT))
+    one.ack(0.041, False)
+
+
 def repetitions_of_the_first_of_three(one: Timed) -> None:
     one.open()
     for number in range(3):
@@ -196,6 +222,8 @@ def repetitions_of_the_first_of_three(one: Timed) -> None:
         both_syns_answered,
         both_syn_acks_answered,
         new_data_before_an_old_answer,
+        new_data_when_half_is_answered,
+        lost_frame,
         repetitions_of_the_first_of_three,
     ],
 )
@@ -205,8 +233,9 @@ def test_a_machine_that_stood_still_is_explained(happens: Callable[[Timed], None
     assert not made.meter().reasons
 
 
+@pytest.mark.parametrize(("late", "early"), [(1, 0), (0, 1), (700, -700)])
 @pytest.mark.parametrize("acknowledged", [True, False])
-def test_repetitions_begin_and_end_with_segments(acknowledged: bool) -> None:
+def test_repetitions_begin_and_end_with_segments(acknowledged: bool, late: int, early: int) -> None:
     """A free place would be a number that the server chooses, 16 bits of it a segment."""
     made, body = Timed(), random.Random(1).randbytes(40 * 1460)
     made.open()
@@ -215,10 +244,10 @@ def test_repetitions_begin_and_end_with_segments(acknowledged: bool) -> None:
         made.say(0.02 + number / 100_000, True, body[1460 * number :][:1460], flags=0x10)
     if acknowledged:
         made.ack(0.03, False)
-    for number in range(50):
-        at = 1460 * (number % 39) + 1 + 29 * number
-        made.repeat(0.3 + number / 1000, True, body[at : at + 1460], back=len(body) - at)
-    assert made.meter().reasons == {Reason.RETRANSMISSION: 50 * (1460 + 54)}
+    for number in range(39):
+        at = 1460 * number + late
+        made.repeat(0.3 + number / 1000, True, body[at : 1460 * (number + 1) - early], back=len(body) - at)
+    assert made.meter().reasons == {Reason.RETRANSMISSION: 39 * (1460 - late - early + 54)}
 
 
 def test_repetitions_of_segments_are_counted_and_take_their_time() -> None:
@@ -274,6 +303,38 @@ def test_a_handshake_is_not_answered_when_all_is_over() -> None:
     made.made.server.sequence -= len(ANSWER) + 2
     made.syn_ack(0.5)
     assert made.meter().reasons == {Reason.HANDSHAKE: 58}
+
+
+def reset(one: Timed) -> None:
+    """By the tap, that has no socket any more."""
+    side = one.made.tap
+    frame = inside.segment(
+        40_000, 8000, side.sequence & 0xFFFF_FFFF, 0, identification=0, flags=0x04, window=0
+    )
+    one.frames.append((0.1, (turned(frame), False)))
+
+
+def test_a_handshake_is_not_answered_after_a_reset() -> None:
+    made = Timed()
+    made.open()
+    reset(made)
+    made.made.server.sequence -= 1
+    made.syn_ack(0.5)
+    assert made.meter().reasons == {Reason.AFTER_END: 58}
+
+
+def test_what_an_end_leaves_open_is_counted() -> None:
+    """A socket or none, a bit each; of a reset its window, place, acknowledgement and identification."""
+    made = Timed()
+    ended(made)
+    before = bits(made.meter())
+    made.fin(0.3, True, again=True)
+    assert bits(made.meter()) - before == pytest.approx(2 + 2 * math.log2(3))  # and which of two segments
+    late = Timed()
+    late.open()
+    before = bits(late.meter())
+    late.add(0.1, True, flags=0x14)
+    assert bits(late.meter()) - before == 4 + 16  # and its first identification
 
 
 def test_acknowledgements_are_no_more_than_segments() -> None:

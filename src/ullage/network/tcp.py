@@ -249,7 +249,7 @@ def _check_pure(own: Half, peer: Half, start: int, acknowledged: int, time: floa
 
 def _carry(own: Half, peer: Half, segment: Segment, start: int, time: float) -> Accepted:
     """Remember data (and FIN) of an explained segment."""
-    if start == own.next and not own.sent and time - own.last_progress > peer.reaction:
+    if not own.sent and time - own.last_progress > peer.reaction:
         peer.lapse()
     peer.earn()
     new = own.carry(segment.payload, start, fin=bool(segment.flags & FIN), time=time)
