@@ -187,6 +187,17 @@ def new_data_when_half_is_answered(one: Timed) -> None:
     one.ack(1.7501, True)
 
 
+def new_data_before_the_rest_is_answered(one: Timed) -> None:
+    """Both sides stood still, the server between two answers."""
+    one.open()
+    one.say(0.01, False, REQUEST)
+    one.say(0.011, False, b"more")
+    one.ack(0.02, True, short=4)
+    one.say(1.30, False, b"rest")
+    one.ack(1.31, True, short=4)
+    one.ack(1.32, True)
+
+
 def lost_frame(one: Timed) -> None:
     """The cap dropped the first of five: three acknowledgements say so, and it is repeated at once."""
     one.open()
@@ -223,6 +234,7 @@ def repetitions_of_the_first_of_three(one: Timed) -> None:
         both_syn_acks_answered,
         new_data_before_an_old_answer,
         new_data_when_half_is_answered,
+        new_data_before_the_rest_is_answered,
         lost_frame,
         repetitions_of_the_first_of_three,
     ],
