@@ -5,7 +5,10 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.again import pytest_runtest_protocol
 from ullage.model import instruction_set
+
+__all__ = ["pytest_collection_modifyitems", "pytest_runtest_protocol"]
 
 instruction_set.pin()
 os.environ["ULLAGE_TRACEBACK"] = "1"  # of the processes that tests start: a defect says where it is

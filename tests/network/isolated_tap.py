@@ -132,7 +132,7 @@ def wait_for_closes(tap: Tap, count: int) -> None:
     Of an enforced draft the record comes after the exchange: when the reference has answered as well.
     """
     journal = tap.folder / "wire.journal"
-    for _ in range(600):
+    for _ in range(1800):
         exchanges = journal.read_bytes().count(b'"entry":"exchange"')
         if exchanges >= count and tap.closes() >= count:
             return

@@ -1,0 +1,49 @@
+"""The second try itself: only after a disturbance, and only one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONFTEST = """
+import itertools
+import tests.again
+from tests.again import pytest_runtest_protocol
+from ullage.work.steal import Ticks
+
+looks = itertools.count()
+tests.again.read = lambda: (lambda n: Ticks(100 * n, int({stolen} * 100 * min(n, 1))))(next(looks))
+tests.again._LOOK = 0.0
+"""
+FAILS = """
+from pathlib import Path
+
+def test_that_fails_at_first():
+    runs = Path(__file__).with_name("runs")
+    done = len(runs.read_text()) if runs.exists() else 0
+    runs.write_text("." * (done + 1))
+    assert done >= {failures}
+"""
+
+
+@pytest.mark.parametrize(
+    ("stolen", "failures", "code", "runs"),
+    [(0.5, 1, 0, 2), (0.05, 1, 1, 1), (0.5, 2, 1, 2), (0.5, 0, 0, 1)],
+)
+def test_a_disturbed_test_is_run_once_more(
+    tmp_path: Path, stolen: float, failures: int, code: int, runs: int
+) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST.format(stolen=stolen))
+    (tmp_path / "test_it.py").write_text(FAILS.format(failures=failures))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    found = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert found.returncode == code, found.stdout
+    assert len((tmp_path / "runs").read_text()) == runs
