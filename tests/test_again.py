@@ -17,13 +17,28 @@ from tests.again import pytest_runtest_protocol
 from ullage.work.steal import Ticks
 
 looks = itertools.count()
-tests.again.read = lambda: (lambda n: Ticks(100 * n, int({stolen} * 100 * min(n, 1))))(next(looks))
-tests.again._LOOK = 0.0
+tests.again.read = lambda: (lambda n: Ticks(100 * n, int({stolen} * 100 * n)))(next(looks))
+tests.again._PATIENCE = 0.0
 """
 FAILS = """
 from pathlib import Path
 
-def test_that_fails_at_first():
+import pytest
+
+@pytest.fixture(scope="module")
+def shared():
+    yield 1
+
+@pytest.fixture
+def own(tmp_path):
+    yield tmp_path
+
+def test_before(shared):
+    pass
+
+def test_that_fails_at_first(shared, own):
+    assert shared == 1 and not list(own.iterdir())
+    (own / "file").touch()
     runs = Path(__file__).with_name("runs")
     done = len(runs.read_text()) if runs.exists() else 0
     runs.write_text("." * (done + 1))
@@ -40,6 +55,7 @@ def test_a_disturbed_test_is_run_once_more(
 ) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST.format(stolen=stolen))
     (tmp_path / "test_it.py").write_text(FAILS.format(failures=failures))
+    (tmp_path / "test_next.py").write_text("def test_after():\n    pass\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     found = subprocess.run(
