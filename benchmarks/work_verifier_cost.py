@@ -104,15 +104,25 @@ def plot(rows: list[dict[str, float | str]], path: str) -> None:
     import matplotlib.pyplot as plt
 
     sizes = [int(str(row["shape"]).split(",")[0]) for row in rows]
-    figure, axes = plt.subplots(figsize=(6, 4))
-    for name in ("opening_over_product", "opening_over_unit", "full_over_product", "full_over_unit"):
-        axes.loglog(sizes, [float(row[name]) for row in rows], marker="o", label=name.replace("_", " "))
-    first = float(rows[0]["opening_over_product"])
-    axes.loglog(sizes, [first * sizes[0] / n for n in sizes], linestyle=":", label="1/n")
-    axes.set_xlabel("n")
+    figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    for check, colour in (("opening", "#2a6f97"), ("full", "#b5541c")):
+        for other, line in (("product", "-"), ("unit", "--")):
+            shares = [float(row[f"{check}_over_{other}"]) for row in rows]
+            axes.plot(sizes, shares, line, color=colour, marker="o")
+            name = "one row" if check == "opening" else "full check"
+            axes.annotate(f"  {name} / {other}", (sizes[-1], shares[-1]), color=colour, va="center")
+    middle = float(rows[1]["opening_over_product"])
+    axes.plot(sizes, [middle * sizes[1] / n for n in sizes], ":", color="grey")
+    axes.annotate("1/n  ", (sizes[0], middle * sizes[1] / sizes[0]), color="grey", ha="right")
+    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axes.minorticks_off()
+    axes.set_xlim(sizes[0] * 0.75, sizes[-1] * 2.8)
+    axes.set_xlabel("n, of a product of n x n and n x n")
     axes.set_ylabel("verifier / prover")
-    axes.legend()
-    figure.savefig(path)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":
