@@ -25,14 +25,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ullage.threads import ALONE
 from ullage.work import steal
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
 from ullage.work.stream import parse_address
 from ullage.work.verifier import Terms
 from ullage.work.window import STEAL_LIMIT, Worth
-from work_accounting import Load, median_of, on_cores, parse_cores, process, ratio
+from work_accounting import Load, median_of, on_cores, parse_cores, process, processor_seconds, ratio
 
+_IDLE_CLASS = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
 _HOGS = {
     "spin": "while True: pass",
     "stream": "import numpy as n\na = n.ones(1 << 25)\nwhile True: a.sum()",
@@ -42,16 +44,14 @@ _HOGS = {
 
 @dataclass(frozen=True)
 class Turn:
-    """Nanoseconds since 1970, whether filler ran, and the share of time that the hypervisor took."""
+    """Nanoseconds since 1970, whether filler ran, the share of time that the hypervisor took, and how many
+    cores the filler's processes had."""
 
     start: int
     end: int
     filled: bool
     stolen: float
-
-
-_IDLE_CLASS = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
-_ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    cores: float
 
 
 @contextlib.contextmanager
@@ -59,7 +59,7 @@ def hogs(kind: str, cores: frozenset[int]) -> Iterator[list[int]]:
     """One on each core, in the idle class; yields their pids."""
     with on_cores(cores):
         command = [sys.executable, "-c", _IDLE_CLASS + _HOGS[kind]]
-        found = [subprocess.Popen(command, env=os.environ | _ALONE) for _ in cores]
+        found = [subprocess.Popen(command, env=os.environ | ALONE) for _ in cores]
     try:
         yield [one.pid for one in found]
     finally:
@@ -116,16 +116,27 @@ def main() -> None:
         end, filled = time.monotonic() + arguments.seconds, random.random() < 0.5
         while time.monotonic() < end:
             signal_all(pids, signal.SIGCONT if filled else signal.SIGSTOP)
-            start, before = time.time_ns(), steal.read()
+            start, before, spent = time.time_ns(), steal.read(), spent_by(pids)
             time.sleep(min(arguments.turn, max(0.1, end - time.monotonic())))
             after = steal.read()
             stolen = after.share_since(before) if before and after else 0.0
-            turns.append(Turn(start, time.time_ns(), filled, stolen))
+            end_of_turn = time.time_ns()
+            had = (spent_by(pids) - spent) / (end_of_turn - start) * 1e9
+            turns.append(Turn(start, end_of_turn, filled, stolen, had))
             filled = not filled
         loader.join(60)
         signal_all(pids, signal.SIGCONT)
     report(arguments, load, turns)
     os._exit(0)  # the account never ends by itself
+
+
+def spent_by(pids: list[int]) -> float:
+    """Processor seconds of those that are still there."""
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += processor_seconds(pid)
+    return total
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:
@@ -140,14 +151,20 @@ def report(arguments: argparse.Namespace, load: Load, turns: list[Turn]) -> None
         "filler": arguments.filler,
         "rate": arguments.rate,
         "failed": load.failed,
-        "steal": {
-            name: median_of([turn.stolen for turn in turns if turn.filled is filled])
-            for name, filled in (("with", True), ("without", False))
-        },
+        "steal": by_kind(turns, "stolen"),
+        "cores_of_filler": by_kind(turns, "cores"),  # or with and without are not what they are called
         "all": compared(load, turns),
         "calm": compared(load, calm),
     }
     print(json.dumps(result, indent=1), flush=True)
+
+
+def by_kind(turns: list[Turn], name: str) -> dict[str, float | None]:
+    """The medians of turns with filler and without."""
+    return {
+        kind: median_of([getattr(turn, name) for turn in turns if turn.filled is filled])
+        for kind, filled in (("with", True), ("without", False))
+    }
 
 
 def compared(load: Load, turns: list[Turn]) -> dict[str, object]:
