@@ -46,6 +46,28 @@ def test_that_fails_at_first(shared, own):
 """
 
 
+PROPERTY = """
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+@settings(max_examples=1, database=None)
+@given(st.none())
+def test_that_fails_once(nothing):
+    runs = Path(__file__).with_name("runs")
+    assert runs.exists() or not runs.write_text(".")
+"""
+
+
+def pytest_in(folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    return subprocess.run(
+        [*command, str(folder)], capture_output=True, text=True, check=False, env=environment
+    )
+
+
 @pytest.mark.parametrize(
     ("stolen", "failures", "code", "runs"),
     [(0.5, 1, 0, 2), (0.05, 1, 1, 1), (0.5, 2, 1, 2), (0.5, 0, 0, 1)],
@@ -56,10 +78,15 @@ def test_a_disturbed_test_is_run_once_more(
     (tmp_path / "conftest.py").write_text(CONFTEST.format(stolen=stolen))
     (tmp_path / "test_it.py").write_text(FAILS.format(failures=failures))
     (tmp_path / "test_next.py").write_text("def test_after():\n    pass\n")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
-    found = subprocess.run(
-        [*command, str(tmp_path)], capture_output=True, text=True, check=False, env=environment
-    )
+    found = pytest_in(tmp_path)
     assert found.returncode == code, found.stdout
     assert len((tmp_path / "runs").read_text()) == runs
+    assert ("run again" in found.stdout) == (runs == 2)  # nobody is left to believe that it passed at once
+
+
+def test_a_counterexample_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST.format(stolen=0.5))
+    (tmp_path / "test_it.py").write_text(PROPERTY)
+    found = pytest_in(tmp_path)
+    assert found.returncode == 1, found.stdout
+    assert "run again" not in found.stdout
