@@ -30,6 +30,7 @@ from ullage.memory.butterfly import (
 from ullage.memory.keeper import Keeper
 from ullage.memory.makers import MakerProcess, Makers
 from ullage.memory.noise import BLOCK_BYTES
+from ullage.threads import ALONE
 
 SEED = bytes(range(32))
 
@@ -227,12 +228,15 @@ def test_no_process_starts_when_the_work_has_ended(monkeypatch: pytest.MonkeyPat
     assert isinstance(several.mine(), ButterflyNoise)
 
 
-def test_a_process_has_one_thread_and_no_key_among_its_arguments() -> None:
+def test_a_process_has_one_thread_and_no_key_among_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALONE:
+        monkeypatch.setenv(name, "3")
     maker = MakerProcess(SEED, 10)
     try:
         maker.read(0, PIECE_BYTES)  # by now it has loaded all that it uses
         process = Path(f"/proc/{maker._process.pid}")
         assert len(list((process / "task").iterdir())) == 1
+        assert all(f"{name}=1".encode() in (process / "environ").read_bytes() for name in ALONE)
         shown = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         assert SEED not in shown
         assert SEED.hex().encode() not in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,9 @@ from ullage.memory.erasure import greet
 from ullage.memory.keeper import Keeper
 from ullage.memory.messages import Fill, Map, Mapped
 from ullage.memory.noise import Question
-from ullage.memory.questions import Chain
+from ullage.memory.questions import Chain, Spots
 from ullage.memory.wire import AgentRefusedError, Connection, address_of
+from ullage.redteam.memory.cheat import MissingBlocksKeeper, Setting
 
 HOURS = Fill(0, 64 * MIB, bytes(32), MAX_LAYERS)
 """A trillion bytes of AES: minutes of all cores."""
@@ -81,3 +83,14 @@ def test_what_was_left_does_not_go_on_for_the_next_verifier() -> None:
     gone.set()
     filling.join(60)
     assert len(failed) == 1
+
+
+def test_a_cheat_that_is_too_late_ends_its_rebuilding(tmp_path: Path) -> None:
+    """Between two pieces of it: what fits into one is answered."""
+    keeper = MissingBlocksKeeper(Setting(32 * MIB, 1.0, tmp_path, None))
+    keeper.map(0, 32 * MIB)
+    keeper.fill(0, 32 * MIB, bytes(32), 1)
+    keeper.is_wanted = lambda: False
+    assert len(keeper.spots(Spots(0, 0, bytes(16), 256))) == 1
+    with pytest.raises(FaultError, match="went away"):
+        keeper.spots(Spots(0, 0, bytes(16), 512))

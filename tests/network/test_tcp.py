@@ -47,6 +47,16 @@ class Timed:
         self.made.server.sequence += 1
         self.ack(0.002, False)
 
+    def ask(self) -> None:
+        self.open()
+        self.say(0.01, False, REQUEST)
+
+    def answer(self) -> None:
+        """One that the tap has acknowledged."""
+        self.ask()
+        self.say(0.02, True, ANSWER)
+        self.ack(0.021, False)
+
     def say(self, at: float, server: bool, data: bytes, flags: int = 0x18) -> None:
         self.add(at, server, flags=flags, payload=data)
         (self.made.server if server else self.made.tap).sequence += len(data)
@@ -84,8 +94,7 @@ def bits(meter: Meter) -> float:
 
 
 def three_copies(one: Timed) -> None:
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     one.repeat(0.21, False, REQUEST)
     one.repeat(0.61, False, REQUEST)
     for number in range(3):
@@ -94,8 +103,7 @@ def three_copies(one: Timed) -> None:
 
 def unread_acknowledgement(one: Timed) -> None:
     """The cap keeps it from the tap, which repeats twice; a server that stands still answers both."""
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     one.ack(0.02, True)
     one.repeat(0.21, False, REQUEST)
     one.repeat(0.61, False, REQUEST)
@@ -104,8 +112,7 @@ def unread_acknowledgement(one: Timed) -> None:
 
 
 def late_answer_to_a_repetition(one: Timed) -> None:
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     one.ack(0.02, True)
     one.repeat(0.21, False, REQUEST)
     one.ack(0.55, True)
@@ -113,19 +120,13 @@ def late_answer_to_a_repetition(one: Timed) -> None:
 
 def server_unaware_of_an_acknowledgement(one: Timed) -> None:
     """Its timer runs before it has read what came."""
-    one.open()
-    one.say(0.01, False, REQUEST)
-    one.say(0.02, True, ANSWER)
-    one.ack(0.021, False)
+    one.answer()
     one.repeat(0.52, True, ANSWER)
     one.ack(0.5205, False)
 
 
 def server_unaware_of_the_end(one: Timed) -> None:
-    one.open()
-    one.say(0.01, False, REQUEST)
-    one.say(0.02, True, ANSWER)
-    one.ack(0.021, False)
+    one.answer()
     one.fin(0.03, False)
     one.fin(0.031, True)
     one.ack(0.032, False)
@@ -135,8 +136,7 @@ def server_unaware_of_the_end(one: Timed) -> None:
 
 def two_segments_as_one(one: Timed) -> None:
     """Linux puts small segments together when it repeats them."""
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     one.say(0.02, True, ANSWER)
     one.say(0.021, True, ANSWER)
     one.repeat(0.23, True, ANSWER * 2)
@@ -166,8 +166,7 @@ def both_syn_acks_answered(one: Timed) -> None:
 
 
 def new_data_before_an_old_answer(one: Timed) -> None:
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     one.ack(0.02, True)
     one.repeat(0.21, False, REQUEST)
     one.say(1.50, False, b"more")
@@ -176,8 +175,7 @@ def new_data_before_an_old_answer(one: Timed) -> None:
 
 
 def new_data_when_half_is_answered(one: Timed) -> None:
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     one.ack(0.02, True)
     one.repeat(0.21, False, REQUEST)
     one.repeat(0.61, False, REQUEST)
@@ -189,8 +187,7 @@ def new_data_when_half_is_answered(one: Timed) -> None:
 
 def new_data_before_the_rest_is_answered(one: Timed) -> None:
     """Both sides stood still, the server between two answers."""
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     one.say(0.011, False, b"more")
     one.ack(0.02, True, short=4)
     one.say(1.30, False, b"rest")
@@ -200,8 +197,7 @@ def new_data_before_the_rest_is_answered(one: Timed) -> None:
 
 def lost_frame(one: Timed) -> None:
     """The cap dropped the first of five: three acknowledgements say so, and it is repeated at once."""
-    one.open()
-    one.say(0.01, False, REQUEST)
+    one.ask()
     for number in range(5):
         one.say(0.02 + number / 1000, True, SEGMENT, flags=0x10)
     for number in range(4):
@@ -250,8 +246,7 @@ def test_a_machine_that_stood_still_is_explained(happens: Callable[[Timed], None
 def test_repetitions_begin_and_end_with_segments(acknowledged: bool, late: int, early: int) -> None:
     """A free place would be a number that the server chooses, 16 bits of it a segment."""
     made, body = Timed(), random.Random(1).randbytes(40 * 1460)
-    made.open()
-    made.say(0.01, False, REQUEST)
+    made.ask()
     for number in range(40):
         made.say(0.02 + number / 100_000, True, body[1460 * number :][:1460], flags=0x10)
     if acknowledged:
@@ -264,8 +259,7 @@ def test_repetitions_begin_and_end_with_segments(acknowledged: bool, late: int, 
 
 def test_repetitions_of_segments_are_counted_and_take_their_time() -> None:
     made, body = Timed(), random.Random(1).randbytes(15 * 1460)
-    made.open()
-    made.say(0.01, False, REQUEST)
+    made.ask()
     for number in range(15):
         made.say(0.02 + number / 100_000, True, body[1460 * number :][:1460], flags=0x10)
     made.ack(0.03, False)
@@ -281,10 +275,7 @@ def test_repetitions_of_segments_are_counted_and_take_their_time() -> None:
 
 
 def ended(one: Timed) -> None:
-    one.open()
-    one.say(0.01, False, REQUEST)
-    one.say(0.02, True, ANSWER)
-    one.ack(0.021, False)
+    one.answer()
     one.fin(0.03, False)
     one.fin(0.031, True)
     one.ack(0.032, False)
