@@ -5,7 +5,8 @@
 
 Serves a model (the built-in one) to clients with prompts of different lengths, freezes it again and again,
 reads its key-value memory and recomputes each sequence in one pass, as `ullage memory hold` does. Prints, in
-units of the root mean square of the element's head and place, the largest difference and its quantiles. JSON.
+units of the root mean square of the element's head and place, the largest difference and its quantiles, and
+how many bits an element rounding leaves to a prover. JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.memory.cache_check import TOLERANCES, widened
+from ullage.memory.cache_check import TOLERANCES, CacheFinding, check_cache, widened
 from ullage.memory.erasure import greet
 from ullage.memory.keeper import FIRST_SEGMENT
 from ullage.memory.messages import (
@@ -82,6 +83,12 @@ def differences(model: Any, tokens: Tokens, tensors: list[bytes]) -> Iterator[ND
                 yield (np.abs(found - expected) / size).reshape(-1)
 
 
+def finding(model: Any, tokens: Tokens, tensors: list[bytes]) -> CacheFinding:
+    """As `ullage memory hold` finds it."""
+    held = [memoryview(data) for data in tensors]
+    return check_cache(tokens.shape, held, tokens.sequences, lambda row: key_values(model, row))
+
+
 def line_with(stream: Any, pattern: str) -> str:
     for line in iter(stream.readline, ""):
         if found := re.search(pattern, line):
@@ -91,8 +98,8 @@ def line_with(stream: Any, pattern: str) -> str:
 
 def measure(
     folder: Path, dtype: str, freezes: int, clients: int, isa: str | None
-) -> list[NDArray[np.float32]]:
-    """The differences of each freeze."""
+) -> tuple[list[NDArray[np.float32]], list[CacheFinding]]:
+    """The differences of each freeze, and what `hold` finds in it."""
     environment = dict(os.environ)
     if isa:  # the server computes with other vector instructions than the verifier
         environment |= {name: isa.upper() for name in ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")}
@@ -104,6 +111,7 @@ def measure(
     ]  # fmt: skip
     model = load_causal_lm(folder, dtype)
     stop, found = threading.Event(), []
+    findings = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as server:
@@ -121,6 +129,7 @@ def measure(
                     time.sleep(0.7)
                     if cache := read_cache(connection):
                         found.append(np.concatenate(list(differences(model, *cache))))
+                        findings.append(finding(model, *cache))
                         taken += 1
                 connection.send(Bye())
             stop.set()
@@ -129,7 +138,7 @@ def measure(
         finally:
             stop.set()
             server.terminate()
-    return found
+    return found, findings
 
 
 def main() -> None:
@@ -142,7 +151,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--server-isa", choices=("avx2",), help="vector instructions of the server alone")
     options = parser.parse_args()
-    checks = measure(options.model, options.dtype, options.freezes, options.clients, options.server_isa)
+    checks, findings = measure(
+        options.model, options.dtype, options.freezes, options.clients, options.server_isa
+    )
     spread = np.concatenate(checks)
     tolerance = TOLERANCES[4 if options.dtype == "float32" else 2]
     found = {
@@ -153,6 +164,8 @@ def main() -> None:
         "tolerance": tolerance,
         "share_outside": float(np.mean(spread > tolerance)),
         "checks": len(checks),
+        "free_bits_an_element": [round(one.free_bits, 3) for one in findings],
+        "counted_of_written": [round(one.counted / one.written, 4) for one in findings],
         "share_outside_worst_check": max(float(np.mean(one > tolerance)) for one in checks),
     }
     print(json.dumps(found, indent=1))
