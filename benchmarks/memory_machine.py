@@ -92,6 +92,15 @@ def running(group: Path, cores: set[int], *arguments: str) -> Iterator[subproces
         process.communicate(timeout=60)
 
 
+def in_use(group: Path) -> dict[str, int]:
+    """MiB of the group, as its kernel counts them: processes' own, shared memory, pages of files."""
+    rows = dict(line.split() for line in (group.parent / "memory.stat").read_text().splitlines())
+    kinds = {"processes": ("rss", "anon"), "shared": ("shmem",), "files": ("cache", "file")}
+    return {
+        name: next((int(rows[key]) // MIB for key in keys if key in rows), 0) for name, keys in kinds.items()
+    }
+
+
 def line_with(stream: object, pattern: str) -> str:
     """The first group of the first line that matches."""
     for line in iter(stream.readline, ""):  # type: ignore[attr-defined]
@@ -292,7 +301,9 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
             clients, tokens, prompt = (batch, 120, 900) if options.full else (4, 64, 8)
             with Traffic(url, clients, tokens, prompt) as traffic:
                 time.sleep(options.warm_up)
+                print(f"before the first chain: {in_use(group)} MiB", file=sys.stderr)
                 held = run_hold(agent, plan, rates, declared, inputs={}, dump=False)
+                print(f"after the last: {in_use(group)} MiB", file=sys.stderr)
                 losses = [] if options.full else paired(traffic, options, (agent, plan, rates, folder))
     found = held.holding
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -209,8 +209,7 @@ class Agent:
                 sources = [BufferSource(memoryview(data)) for data in self.cache]
                 return Link(expected_link(self.segments, sources, message))
             case Commit():
-                digests = [hashlib.sha256(data).digest() for data in self.cache]
-                return Committed(hashlib.sha256(b"".join(digests)).digest())
+                return Committed(blake3(b"".join(blake3(data).digest() for data in self.cache)).digest())
             case Sequences():
                 return Tokens(self.shape, self.rows)
             case Dump():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import TypeVar
 from ullage.errors import FaultError, UllageError
 from ullage.memory.butterfly import PIECE_BYTES
 from ullage.memory.chain import walk
+from ullage.memory.commitment import commitment, segment_digest
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, Gather
 from ullage.memory.makers import Makers
 from ullage.memory.messages import Code
@@ -222,15 +222,13 @@ class Keeper:
         return tag.tag()
 
     def digest(self, spaces: Sequence[int]) -> bytes:
-        """SHA-256 over the SHA-256 of each of these spaces."""
+        """The commitment to what these spaces hold."""
 
         def one(space: int) -> bytes:
-            found, read = hashlib.sha256(), self.reader(space)
-            for offset, count in pieces(self.region(space).size):
-                found.update(read(offset, count))
-            return found.digest()
+            read = self.reader(space)
+            return segment_digest(read(*piece) for piece in pieces(self.region(space).size))
 
-        return hashlib.sha256(b"".join(self._spread(one, spaces))).digest()
+        return commitment(self._spread(one, spaces))
 
     def spots(self, asked: Spots) -> list[bytes]:
         """One tag a segment of the strata."""

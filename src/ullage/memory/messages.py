@@ -17,7 +17,7 @@ from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, TAG_BYTES
 from ullage.memory.questions import MAX_SEGMENTS, Ask, Chain, Spots
 from ullage.memory.segments import CacheShape, Segment, SegmentKind
 
-VERSION = 8
+VERSION = 9
 MAGIC = b"ullage-memory"
 MAX_FRAME_BYTES, MAX_DUMP_BYTES = 8 << 20, 4 << 20
 DIGEST_BYTES, TOKEN_BYTES = 32, 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import secrets
 import time
@@ -15,6 +14,7 @@ from ullage.memory.cache_check import CacheFinding, check_cache, check_shape
 from ullage.memory.calibration import Calibration
 from ullage.memory.chain import WIDTH, walk
 from ullage.memory.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain_seconds
+from ullage.memory.commitment import commitment, segment_digest
 from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.gather import CHAIN_BLOCK_BYTES, gather_by_reading, join_reads, whole_blocks
 from ullage.memory.keeper import FIRST_SEGMENT, WHOLE_MAP
@@ -246,8 +246,7 @@ def _commitment(cached: dict[int, memoryview]) -> bytes | None:
     """As an agent commits to what was read out; None for none."""
     if not cached:
         return None
-    digests = [hashlib.sha256(data).digest() for data in cached.values()]
-    return hashlib.sha256(b"".join(digests)).digest()
+    return commitment(segment_digest([data]) for data in cached.values())
 
 
 def hold(

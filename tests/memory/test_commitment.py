@@ -1,0 +1,24 @@
+"""What key-value memory is committed to by."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ullage.memory.commitment import DIGEST_BYTES, commitment, segment_digest
+
+
+def test_the_digests_of_the_specification() -> None:
+    """BLAKE3's own vector for nothing at all, and a segment of one layer."""
+    assert segment_digest([]).hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    two = [segment_digest([memoryview(bytes([number]) * 4)]) for number in range(2)]
+    assert commitment(two).hex() == "db7b023a76401d4dcc2977975b116f026f84665d2af57a9b4d6b0b0d9a8c3f3b"
+
+
+@given(st.lists(st.binary(max_size=5000), max_size=5))
+def test_pieces_are_one_segment_and_segments_are_not_one_another(pieces: list[bytes]) -> None:
+    whole = segment_digest([memoryview(b"".join(pieces))])
+    assert segment_digest(map(memoryview, pieces)) == whole
+    assert len(whole) == DIGEST_BYTES
+    other = segment_digest([memoryview(b"".join(pieces) + b"\0")])
+    assert commitment([whole, other]) != commitment([other, whole])
