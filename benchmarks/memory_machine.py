@@ -135,9 +135,8 @@ class Traffic:
             for turn in range(1 << 30):
                 if self._stop.is_set():
                     return
-                prompt = [
-                    (number * 7919 + turn * 31 + place * place) % 4000 + 5 for place in range(self._prompt)
-                ]
+                drawn = random.Random(f"{number} {turn}")  # no two alike: a prefix that is shared counts once
+                prompt = [drawn.randrange(5, 4000) for _ in range(self._prompt)]
                 body = {**self._body, "prompt": prompt, "seed": turn}
                 try:
                     answer = client.post(f"{self._url}/v1/completions", json=body)
