@@ -27,7 +27,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.memory.cache_check import TOLERANCES, CacheFinding, check_cache, widened
+from ullage.memory.cache_check import TOLERANCES, CacheFinding, check_cache
 from ullage.memory.erasure import greet
 from ullage.memory.keeper import FIRST_SEGMENT
 from ullage.memory.messages import (
@@ -39,6 +39,7 @@ from ullage.memory.messages import (
     Thaw,
     Tokens,
 )
+from ullage.memory.rounding import widened
 from ullage.memory.segments import SegmentKind
 from ullage.memory.snapshot import dump
 from ullage.memory.wire import Connection, address_of

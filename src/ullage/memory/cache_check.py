@@ -2,15 +2,18 @@
 
 Not counted is what a prover does not need memory for, or has for something else: what rounding leaves open
 (`rounding`), the first layer (it follows from one token each, and is cheap to rebuild), positions whose
-prefix another row has as well (one copy serves both), what an order-0 code of the exponents saves, and four
-bytes a token, since the tokens themselves are the prover's word.
+prefix another row has as well (one copy serves both), what an order-0 code of the exponents saves or one that
+takes values beside those of a like context (`likeness`), and four bytes a token, since the tokens themselves
+are the prover's word.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 
 from ullage.errors import IntegrityError
 from ullage.memory.density import PlaneHistogram
-from ullage.memory.rounding import free_bits, rounded, spread
+from ullage.memory.likeness import Contexts, Places, bits_beside
+from ullage.memory.region import usable_cores
+from ullage.memory.rounding import position_bits, rounded, spread, widened
 from ullage.memory.segments import CacheShape
 
 Recompute = Callable[[Sequence[int]], Sequence[NDArray[np.float32]]]
@@ -58,58 +63,108 @@ def check_shape(shape: CacheShape, sizes: Sequence[int], sequences: Sequence[Seq
         raise IntegrityError("The agent names more tokens than its key-value memory can stand for.")
 
 
-def widened(held: NDArray[Any]) -> NDArray[np.float32]:
-    """Elements in float32; those of bfloat16 come as 16-bit integers, the upper half of one."""
-    if held.dtype == np.float32:
-        return held
-    return (held.astype(np.uint32) << 16).view(np.float32)
-
-
 def check_cache(
     shape: CacheShape,
     segments: Sequence[memoryview],
     sequences: Sequence[Sequence[int]],
     recompute: Recompute,
+    threads: int | None = None,
 ) -> CacheFinding:
     """Compare what the segments hold with what their tokens lead to. Raises as `check_shape`."""
     check_shape(shape, [len(data) for data in segments], sequences)
-    tolerance = TOLERANCES.get(shape.item_bytes, 0.0)
     places = (shape.slots, shape.heads, shape.capacity, shape.width)
     held = np.float32 if shape.item_bytes == 4 else np.uint16
     arrays = [np.frombuffer(data, held).reshape(places) for data in segments]
-    elements = outside = fresh_elements = 0
-    free, packed = 0.0, PlaneHistogram(shape.item_bytes)
-    seen: set[bytes] = set()
-    for slot, row in enumerate(sequences):
-        if not row:
-            continue
-        fresh = _fresh_positions(row, seen)  # (S,)
-        computed = recompute(row)
-        like = (shape.heads, len(row), shape.width)
-        if len(computed) != len(arrays) or any(expected.shape != like for expected in computed):
-            raise IntegrityError("The agent declares key-value memory of another shape than its model's.")
-        for index, expected in enumerate(computed):
-            found = widened(arrays[index][slot, :, : len(row)])  # (heads, S, D)
-            elements += found.size
-            outside += _outside(expected, found, tolerance)
-            if index >= 2 and fresh.any():
-                nearest = rounded(expected[:, fresh], shape.item_bytes)
-                free += free_bits(nearest, found[:, fresh], shape.item_bytes)
-                packed.feed(_as_held(nearest, shape.item_bytes))
-                fresh_elements += nearest.size
-    kept = max(0.0, packed.bits - free) / 8 - _TOKEN_BYTES * sum(map(len, sequences))
-    return CacheFinding(
-        written=elements * shape.item_bytes,
-        elements=elements,
-        outside=outside,
-        free_bits=free / fresh_elements if fresh_elements else 0.0,
-        counted=max(0, int(kept)),
-    )
+    tally, contexts, seen = _Tally(shape), Contexts(), set[bytes]()
+    with ThreadPoolExecutor(threads or usable_cores(), thread_name_prefix="cache") as pool:
+        for slot, row in enumerate(sequences):
+            if not row:
+                continue
+            one = _Row(slot, len(row), _fresh_positions(row, seen), contexts.add(slot, row))
+            computed = recompute(row)
+            like = (shape.heads, len(row), shape.width)
+            if len(computed) != len(arrays) or any(expected.shape != like for expected in computed):
+                raise IntegrityError("The agent declares key-value memory of another shape than its model's.")
+            numbers = range(len(arrays))
+            for compared in pool.map(partial(_compare, one, shape.item_bytes), numbers, computed, arrays):
+                tally.add(compared)
+    return tally.finding(_TOKEN_BYTES * sum(map(len, sequences)))
 
 
-def _outside(expected: NDArray[np.float32], found: NDArray[np.float32], tolerance: float) -> int:
-    """How many elements are further off than rounding explains, or no numbers at all."""
-    return int((~(np.abs(found - expected) <= np.float32(tolerance) * spread(expected))).sum())
+@dataclass(frozen=True)
+class _Row:
+    """A row of the cache, which of its positions count, and what these are like."""
+
+    slot: int
+    length: int
+    fresh: NDArray[np.bool_]
+    alike: list[Places]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One tensor of one row. Of what counts: the bytes expected, the bits that rounding leaves open, and of
+    values the bits that each position takes beside what it is like."""
+
+    elements: int
+    outside: int
+    expected: NDArray[np.uint8] | None = None
+    free: float = 0.0
+    beside: NDArray[np.float64] | None = None
+
+
+def _compare(
+    row: _Row, item_bytes: int, number: int, expected: NDArray[np.float32], held: NDArray[Any]
+) -> _Compared:
+    """Tensor `number` of all, keys before values; `held` has all rows."""
+    found = widened(held[row.slot, :, : row.length])  # (heads, S, D)
+    limit = np.float32(TOLERANCES[item_bytes]) * spread(expected)
+    outside = int((~(np.abs(found - expected) <= limit)).sum())  # what is no number is outside, too
+    if number < 2 or not row.fresh.any():
+        return _Compared(found.size, outside)
+    nearest = rounded(expected[:, row.fresh], item_bytes)
+    free = float(position_bits(nearest, found[:, row.fresh], item_bytes).sum())
+    beside = None
+    if number % 2:
+        beside = bits_beside(nearest, held, [places[row.fresh] for places in row.alike], item_bytes)
+    return _Compared(found.size, outside, _as_held(nearest, item_bytes), free, beside)
+
+
+class _Tally:
+    """Sums over rows and tensors."""
+
+    def __init__(self, shape: CacheShape) -> None:
+        self._item_bytes = shape.item_bytes
+        self._position_elements = shape.heads * shape.width
+        self._packed = PlaneHistogram(shape.item_bytes)
+        self._elements = self._outside = self._counting = 0
+        self._free = 0.0
+        self._beside: list[NDArray[np.float64]] = []
+
+    def add(self, compared: _Compared) -> None:
+        self._elements += compared.elements
+        self._outside += compared.outside
+        self._free += compared.free
+        if compared.expected is not None:
+            self._packed.feed(compared.expected)
+            self._counting += compared.expected.size // self._item_bytes
+        if compared.beside is not None:
+            self._beside.append(compared.beside)
+
+    def finding(self, token_bytes: int) -> CacheFinding:
+        """`token_bytes` are what the tokens themselves take."""
+        each = self._packed.bits / self._counting if self._counting else 0.0
+        beside = np.concatenate(self._beside) if self._beside else np.empty(0)
+        # Keys count at the share of the values of their position and layer.
+        needed = 2 * float(np.minimum(beside, each * self._position_elements).sum())
+        counted = int(max(0.0, needed - self._free) / 8 - token_bytes)
+        return CacheFinding(
+            written=self._elements * self._item_bytes,
+            elements=self._elements,
+            outside=self._outside,
+            free_bits=self._free / self._counting if self._counting else 0.0,
+            counted=max(0, counted),
+        )
 
 
 def _as_held(values: NDArray[np.float32], item_bytes: int) -> NDArray[np.uint8]:

@@ -111,7 +111,8 @@ def holding_claims(
             "from the first word about a chain to its end other stores and the wire bring at most "
             f"{found.calibration.store_rate:.3g} bytes a second of it in bulk",
             "the noise did not leave the machine for a helper that holds the whole map: the wire is capped",
-            "neither weights nor keys and values pack better than order-0 codes of their byte planes",
+            "weights pack no better than order-0 codes of their byte planes, keys and values no better than "
+            "that, or beside those of the last position that ends in the same token or the same eight",
             _between(found),
             "no block of key-value memory behind the first layer is rebuilt as fast as it is fetched",
             _size(found.welcome, machine_bytes),

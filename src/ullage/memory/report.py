@@ -114,8 +114,8 @@ def holding_lines(held: Held) -> list[str]:
 
 def _cache_line(found: CacheFinding) -> str:
     return (
-        f"key-value memory: {found.written} bytes written, {found.outside} of {found.elements} elements "
-        f"outside the tolerance, which leaves {found.free_bits:.2f} bits an element; "
+        f"key-value memory: {found.written} bytes written, {found.outside} of {found.elements} elements are "
+        f"no rounding of what was expected; rounding leaves {found.free_bits:.2f} bits an element open; "
         f"{found.counted} bytes counted"
     )
 

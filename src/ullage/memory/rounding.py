@@ -10,27 +10,36 @@ fewer than K bits, then S >= K - L: L bits are the prover's, and K - L are not. 
 chooses: rounding away k bits of every element costs him at least k bits an element by any q (Gibbs).
 
 Here q(e | h) is the chance that a logistic variable around h rounds to e. Its scale is a share of the root
-mean square of h over the last axis; the share is one of 64 for each position, which costs six bits. So the
-positions of a prompt, where two machines that compute alike agree to the last bit, cost next to nothing, and
-those that were decoded one by one what their own scatter is worth.
+mean square of h over the last axis; the share is one of 63 for each position, or q says that e is h: a choice
+of six bits. So the positions of a prompt, where two machines that compute alike agree to the last bit, cost
+these alone, and those that were decoded one by one what their own scatter is worth.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-SCALES = 64
-"""Shares of the root mean square that a position's scale may be: 2^(-i/2), i = 0 … 63."""
+SCALES = 63
+"""Shares of the root mean square that a position's scale may be: 2^(-i/2), i = 0 … 62."""
 SCALE_BITS = 6
+"""To say which of them; the 64th says that all elements of the position are those that are held."""
 _ESCAPE_BITS = 10
 """With a chance of 2^-10 an element is said outright, so none costs more than its own bits and ten."""
 _MEAN_OF_LOGISTIC = 2 * math.log(2)
 """Mean distance of a logistic variable of scale 1 from its middle."""
+
+
+def widened(held: NDArray[Any]) -> NDArray[np.float32]:
+    """Elements in float32; those of bfloat16 come as 16-bit integers, the upper half of one."""
+    if held.dtype == np.float32:
+        return held
+    return (held.astype(np.uint32) << 16).view(np.float32)
 
 
 def rounded(values: Floats, item_bytes: int) -> Floats:
@@ -79,7 +88,7 @@ def code_bits(expected: Floats, held: Floats, scale: Floats, item_bytes: int) ->
 
 
 def best_scales(expected: Floats, held: Floats) -> Floats:
-    """The share of the root mean square that suits each position best, of the 64: `(heads, S, D)` arrays give
+    """The share of the root mean square that suits each position best, of the 63: `(heads, S, D)` arrays give
     `(1, S, 1)`."""
     with np.errstate(all="ignore"):
         away = np.abs(held - expected) / spread(held)
@@ -88,9 +97,13 @@ def best_scales(expected: Floats, held: Floats) -> Floats:
     return np.asarray(2.0 ** (-np.clip(halvings, 0, SCALES - 1) / 2), np.float32)
 
 
-def free_bits(expected: Floats, held: Floats, item_bytes: int) -> float:
-    """L over these elements of one tensor, `(heads, S, D)` each: what has to be added to what is held for
-    what is expected, which has to be of the format."""
-    scales = best_scales(expected, held)
-    bits = code_bits(expected, held, scales * spread(held), item_bytes)
-    return SCALE_BITS * scales.size + float(np.sum(bits, dtype=np.float64))
+def position_bits(expected: Floats, held: Floats, item_bytes: int) -> NDArray[np.float64]:
+    """What has to be added to what is held for what is expected, which has to be of the format, `(heads, S,
+    D)` each: bits of each position, its scale's among them."""
+    found = np.full(expected.shape[1], float(SCALE_BITS))
+    other = (expected != held).any(axis=(0, 2))
+    if other.any():
+        expected, held = expected[:, other], held[:, other]
+        bits = code_bits(expected, held, best_scales(expected, held) * spread(held), item_bytes)
+        found[other] += np.sum(bits, axis=(0, 2), dtype=np.float64)
+    return found
