@@ -33,7 +33,6 @@ from ullage.memory.fields import Message
 from ullage.memory.messages import (
     VERSION,
     Bye,
-    Bytes,
     Commit,
     Committed,
     Declare,
@@ -186,7 +185,11 @@ class Agent:
         with listener, Connection(peer) as connection:
             try:
                 while not isinstance(message := connection.receive(30), Bye):
-                    connection.send(self.answer(message))
+                    if isinstance(message, Dump):
+                        held = memoryview(self.cache[message.space - 128])[message.offset :][: message.size]
+                        connection.send_with(Done(len(held)), held)
+                    else:
+                        connection.send(self.answer(message))
             except UllageError:
                 return
 
@@ -212,9 +215,6 @@ class Agent:
                 return Committed(blake3(b"".join(blake3(data).digest() for data in self.cache)).digest())
             case Sequences():
                 return Tokens(self.shape, self.rows)
-            case Dump():
-                held = self.cache[message.space - 128]
-                return Bytes(held[message.offset : message.offset + message.size])
             case Thaw():
                 return Done(self.thawed)
             case _:

@@ -18,9 +18,7 @@ from ullage.memory.declared import BufferSource, DeclaredState, Source
 from ullage.memory.erasure import greet
 from ullage.memory.gather import CHAIN_BLOCK_BYTES
 from ullage.memory.messages import (
-    Bytes,
     Declare,
-    Dump,
     Link,
     Segments,
     Stream,
@@ -29,6 +27,7 @@ from ullage.memory.noise import BLOCK_BYTES
 from ullage.memory.questions import Chain
 from ullage.memory.residency import ChainRun, HoldPlan, expected_link, judge_chains
 from ullage.memory.segments import Segment, SegmentKind, readable
+from ullage.memory.snapshot import fetch
 from ullage.memory.verifier import Declared, run_hold
 from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path
@@ -76,7 +75,8 @@ def test_ballast_shrinks_and_grows_under_noise_that_nobody_saw() -> None:
             segments = connection.ask(Declare(), Segments, 10).segments
             assert sum(segment.size for segment in segments) == blocks * BLOCK_BYTES
             if blocks:
-                last = connection.ask(Dump(128, (blocks - 1) * BLOCK_BYTES, 4096), Bytes, 10).data
+                last = memoryview(bytearray(4096))
+                fetch(connection, 128, (blocks - 1) * BLOCK_BYTES, last)
                 assert last == ballast.noise.read((blocks - 1) * BLOCK_BYTES, 4096)
         sources: Sequence[Source] = [ballast.noise]
         asked = Chain(255, bytes(range(16)), 100, WIDTH, 12 * BLOCK_BYTES // CHAIN_BLOCK_BYTES)

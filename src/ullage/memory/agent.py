@@ -18,7 +18,6 @@ from ullage.memory.lanes import Landing
 from ullage.memory.messages import (
     VERSION,
     Bye,
-    Bytes,
     Code,
     Commit,
     Committed,
@@ -188,6 +187,8 @@ class Agent:
             case Map(space, size):
                 region = self._keeper.map(space, size)
                 connection.send(Mapped(region.size, region.locked))
+            case Dump(space, offset, size):
+                connection.send_with(Done(size), self._keeper.fetch(space, offset, size))
             case Fill(space, size, seed, layers):
                 self._keeper.fill(space, size, seed, layers)
                 connection.send(Done(size))
@@ -201,7 +202,7 @@ class Agent:
             case Stop() | File() | Start():
                 self._operate(message, connection)
                 connection.send(Done(0))
-            case Declare() | Dump() | Freeze() | Thaw() | Sequences() | Commit():
+            case Declare() | Freeze() | Thaw() | Sequences() | Commit():
                 connection.send(self._describe(message))
             case _:
                 raise MalformedError(f"A verifier does not send {type(message).__name__}.")
@@ -232,8 +233,6 @@ class Agent:
         match message:
             case Declare():
                 return Segments(self._declared())
-            case Dump(space, offset, size):
-                return Bytes(bytes(self._keeper.fetch(space, offset, size)))
             case Freeze(seconds):
                 if self._host:
                     self._host.freeze(seconds)

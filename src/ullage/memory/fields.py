@@ -47,9 +47,6 @@ class Reader:
             raise MalformedError(f"{what} is {value} in a memory message; it lies between {low} and {high}.")
         return value
 
-    def rest(self) -> bytes:
-        return self.raw(len(self._data) - self._at)
-
     def end(self) -> None:
         if self._at != len(self._data):
             raise MalformedError("A memory message has bytes left over.")
@@ -113,16 +110,16 @@ class Choice(Number):
 
 
 class Raw:
-    """`size` bytes as they are; None: all that is left."""
+    """`size` bytes as they are."""
 
-    def __init__(self, size: int | None = None) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
 
     def write(self, value: bytes) -> bytes:
         return value
 
     def read(self, reader: Reader) -> bytes:
-        return reader.rest() if self._size is None else reader.raw(self._size)
+        return reader.raw(self._size)
 
 
 class Text:

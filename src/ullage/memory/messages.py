@@ -276,15 +276,6 @@ class Segments(Message):
 
 
 @dataclass(frozen=True)
-class Bytes(Message):
-    """A piece of memory, as asked for."""
-
-    kind = 135
-    layout = (Raw(),)
-    data: bytes
-
-
-@dataclass(frozen=True)
 class Error(Message):
     """An order was refused."""
 
@@ -330,7 +321,7 @@ _REQUESTS = (
     Hello, Map, Stream, Fill, Ask, Chain, Stop, File, Start, Declare, Release, Bye, Dump, Freeze, Thaw,
     Sequences, Lane, Commit, Spots,
 )  # fmt: skip
-_ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Bytes, Error, Received, Tokens, Committed)
+_ANSWERS = (Welcome, Mapped, Done, Tags, Link, Segments, Error, Received, Tokens, Committed)
 _BY_KIND: dict[int, type[Message]] = {message.kind: message for message in (*_REQUESTS, *_ANSWERS)}
 
 

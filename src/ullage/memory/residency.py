@@ -34,7 +34,7 @@ from ullage.memory.messages import (
 from ullage.memory.noise import TAG_BYTES
 from ullage.memory.questions import MAX_CHAIN_BLOCKS, MAX_CHAIN_STEPS, Chain
 from ullage.memory.segments import Segment, SegmentKind, readable
-from ullage.memory.snapshot import dump
+from ullage.memory.snapshot import dump_whole
 from ullage.memory.timing import Progress
 from ullage.memory.wire import Connection
 
@@ -230,7 +230,7 @@ class Challenger:
         tokens = self._connection.ask(Sequences(), Tokens, 30)
         check_shape(tokens.shape, [segments[index].size for index in numbers], tokens.sequences)
         read = {
-            index: memoryview(b"".join(dump(self._connection, FIRST_SEGMENT + index, segments[index].size)))
+            index: dump_whole(self._connection, FIRST_SEGMENT + index, segments[index].size)
             for index in numbers
         }
         return tokens, read

@@ -11,11 +11,10 @@ from ullage.errors import MalformedError
 from ullage.memory.declared import Source
 from ullage.memory.density import byte_entropy
 from ullage.memory.keeper import FIRST_SEGMENT
-from ullage.memory.messages import Bytes, Dump
+from ullage.memory.messages import MAX_DUMP_BYTES, Done, Dump
 from ullage.memory.segments import Segment
 from ullage.memory.wire import Connection
 
-_PIECE_BYTES = 1 << 20
 _DUMP_SECONDS = 60.0
 
 
@@ -59,10 +58,25 @@ def snapshot(connection: Connection, parts: Sequence[tuple[int, Segment, Source]
 
 
 def dump(connection: Connection, space: int, size: int) -> Iterator[memoryview]:
-    """All of a space, piece by piece. Raises as `Connection.ask`, MalformedError for a piece too short."""
-    for offset in range(0, size, _PIECE_BYTES):
-        asked = Dump(space, offset, min(_PIECE_BYTES, size - offset))
-        data = connection.ask(asked, Bytes, _DUMP_SECONDS).data
-        if len(data) != asked.size:
-            raise MalformedError(f"A dump of {asked.size} bytes came back with {len(data)}.")
-        yield memoryview(data)
+    """All of a space, piece by piece. Raises as `fetch`."""
+    for offset in range(0, size, MAX_DUMP_BYTES):
+        piece = memoryview(bytearray(min(MAX_DUMP_BYTES, size - offset)))
+        fetch(connection, space, offset, piece)
+        yield piece
+
+
+def dump_whole(connection: Connection, space: int, size: int) -> memoryview:
+    """All of a space at once. Raises as `fetch`."""
+    whole = np.empty(size, np.uint8).data  # a bytearray would be zeroed first
+    for offset in range(0, size, MAX_DUMP_BYTES):
+        fetch(connection, space, offset, whole[offset : offset + MAX_DUMP_BYTES])
+    return whole
+
+
+def fetch(connection: Connection, space: int, offset: int, target: memoryview) -> None:
+    """Fill `target` with what the space holds there. Raises as `Connection.ask` and `receive_run`, and
+    MalformedError for an agent that would send another amount."""
+    sent = connection.ask(Dump(space, offset, len(target)), Done, _DUMP_SECONDS).size
+    if sent != len(target):
+        raise MalformedError(f"A dump of {len(target)} bytes came back with {sent}.")
+    connection.receive_run(target, _DUMP_SECONDS)

@@ -88,6 +88,19 @@ class Connection:
         except OSError as error:
             raise FaultError(f"The connection broke: {error.strerror or error}.") from error
 
+    def send_with(self, message: Message, data: memoryview, timeout: float = FRAME_SECONDS) -> None:
+        """A message and the raw bytes that follow it, at once and uncopied."""
+        head = encode(message)
+        try:
+            self._wait_in_kernel(socket.SO_SNDTIMEO, timeout)
+            sent = self._socket.sendmsg([head, data])
+        except (TimeoutError, BlockingIOError) as error:
+            raise LateError(f"The peer took nothing for {timeout:.3g} seconds.") from error
+        except OSError as error:
+            raise FaultError(f"The connection broke: {error.strerror or error}.") from error
+        for part in (memoryview(head)[sent:], data[max(0, sent - len(head)) :]):
+            self.send_run(part, timeout)
+
     def receive(self, timeout: float) -> Message:
         """The next message; it begins within `timeout` and is whole in time as well, at most
         FRAME_SECONDS later. Raises LateError, FaultError or MalformedError."""

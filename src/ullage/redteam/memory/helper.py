@@ -10,10 +10,8 @@ from ullage.memory.agent import Agent
 from ullage.memory.keeper import Part, pieces
 from ullage.memory.lanes import open_lanes
 from ullage.memory.messages import (
-    Bytes,
     Declare,
     Done,
-    Dump,
     Fill,
     Hello,
     Link,
@@ -26,6 +24,7 @@ from ullage.memory.messages import (
 )
 from ullage.memory.noise import BLOCK_BYTES, SPOT_BYTES, Buffer, Question
 from ullage.memory.questions import Ask, Chain, Spots  # fmt: skip
+from ullage.memory.snapshot import fetch
 from ullage.memory.spots import spot_tags
 from ullage.memory.wire import Connection, address_of
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
@@ -83,13 +82,17 @@ class _Helped(MissingBlocksKeeper):
             if self.cap:
                 time.sleep(min(size / self.cap, 0.02))
             at = block * BLOCK_BYTES + offset
-            yield self._helper.ask(Dump(0, at, size), Bytes, _WAIT).data
+            yield self._read(0, at, size)
 
     def _remote(self, space: int, block: int) -> memoryview:
         if self.cap:
             time.sleep(min(BLOCK_BYTES / self.cap, 0.02))  # late in any case: no need to sit it out
-        found = self._helper.ask(Dump(space, block * BLOCK_BYTES, BLOCK_BYTES), Bytes, _WAIT)
-        return memoryview(found.data)
+        return self._read(space, block * BLOCK_BYTES, BLOCK_BYTES)
+
+    def _read(self, space: int, offset: int, size: int) -> memoryview:
+        found = memoryview(bytearray(size))
+        fetch(self._helper, space, offset, found)
+        return found
 
     def replace(self, block: int) -> memoryview:
         return self._fetched[block]
