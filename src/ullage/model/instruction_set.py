@@ -7,6 +7,10 @@ only under the same instruction set, so a machine's newest one is not a good def
 Threads that wait for one another sleep instead of spinning: a server, a tap and their clients share
 the same few cores here, and a spinning thread holds the core that the one it waits for needs. With two
 cores and two other busy processes, decoding was 10 to 20 times slower with libgomp's default.
+
+Tensors stand on huge pages where the system allows it: a memory verifier reads scattered blocks of a cache of
+gigabytes against the clock, and on small pages each of them costs a walk through the page tables: 57
+microseconds a step of 64 blocks instead of 30, where a disk takes 50.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import os
 VARIABLE = "ONEDNN_MAX_CPU_ISA"
 DEFAULT = "AVX512_CORE_BF16"
 _WAIT_POLICY = "OMP_WAIT_POLICY"
+_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 def pin() -> str:
@@ -24,4 +29,5 @@ def pin() -> str:
     Has an effect only before torch is imported into this process.
     """
     os.environ.setdefault(_WAIT_POLICY, "PASSIVE")
+    os.environ.setdefault(_HUGE_PAGES, "1")
     return os.environ.setdefault(VARIABLE, DEFAULT)
