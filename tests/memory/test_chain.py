@@ -115,3 +115,21 @@ def test_other_memory_is_read_alike(kind: str) -> None:
         gather = region.gatherer(CHAIN_BLOCK_BYTES)
     asked = Chain(0, bytes(16), 20, 32, BLOCK // CHAIN_BLOCK_BYTES)
     assert walk(asked, gather) == walk(asked, gather_from_views([memoryview(memory)], CHAIN_BLOCK_BYTES))
+
+
+@given(st.permutations(range(6)), st.integers(0, CHAIN_BLOCK_BYTES - 1))
+def test_parts_that_lie_whole_blocks_apart_are_one_array_in_any_order(order: list[int], shift: int) -> None:
+    """As large tensors do, one of them shifted by some bytes or none."""
+    memory = np.random.default_rng(3).integers(0, 256, 64 * CHAIN_BLOCK_BYTES, np.uint8)
+    sizes = [3 + number for number in order]
+    parts = [memory[10 * number * CHAIN_BLOCK_BYTES :][: size * 128] for number, size in enumerate(sizes)]
+    parts[2] = memory[20 * CHAIN_BLOCK_BYTES + shift :][: len(parts[2])]
+    parts = [parts[number] for number in order]
+    whole = np.concatenate(parts).reshape(-1, CHAIN_BLOCK_BYTES)
+    gather = gather_from_views([part.data for part in parts], CHAIN_BLOCK_BYTES)
+    numbers = np.random.default_rng(5).integers(0, len(whole), 64)
+    out = np.empty((64, CHAIN_BLOCK_BYTES), np.uint8)
+    gather(numbers, out)
+    assert (out == whole[numbers]).all()
+    gather(np.zeros(64, np.intp), out)
+    assert (out == whole[0]).all()
