@@ -2,7 +2,7 @@
 
 Not counted is what a prover does not need memory for, or has for something else: what rounding leaves open
 (`rounding`), the first layer (it follows from one token each, and is cheap to rebuild), positions whose
-prefix another row has as well (one copy serves both), what an order-0 code of the exponents saves or one that
+prefix another row has as well (one copy serves both), what order-0 codes of the byte planes save or one that
 takes values beside those of a like context (`likeness`), and four bytes a token, since the tokens themselves
 are the prover's word.
 """
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from ullage.errors import IntegrityError
 from ullage.memory.density import PlaneHistogram
-from ullage.memory.likeness import Contexts, Places, bits_beside
+from ullage.memory.likeness import Contexts, Places, Sketches, bits_beside
 from ullage.memory.region import usable_cores
-from ullage.memory.rounding import position_bits, rounded, spread, widened
+from ullage.memory.rounding import Floats, position_bits, rounded, spread, widened
 from ullage.memory.segments import CacheShape
 
 Recompute = Callable[[Sequence[int]], Sequence[NDArray[np.float32]]]
@@ -55,7 +55,7 @@ class CacheFinding:
 
 def check_shape(shape: CacheShape, sizes: Sequence[int], sequences: Sequence[Sequence[int]]) -> None:
     """Raises IntegrityError unless the declared segments are of this shape and the sequences fit into it."""
-    if len(sizes) != 2 * shape.layers or any(size != shape.segment_bytes for size in sizes):
+    if len(sizes) != 2 * shape.layers or any(not size or size != shape.segment_bytes for size in sizes):
         raise IntegrityError("The agent declares key-value memory of another size than its shape has.")
     if sizes and shape.item_bytes not in TOLERANCES:
         raise IntegrityError(f"Key-value memory of {shape.item_bytes} bytes an element cannot be checked.")
@@ -75,27 +75,44 @@ def check_cache(
     places = (shape.slots, shape.heads, shape.capacity, shape.width)
     held = np.float32 if shape.item_bytes == 4 else np.uint16
     arrays = [np.frombuffer(data, held).reshape(places) for data in segments]
-    tally, contexts, seen = _Tally(shape), Contexts(), set[bytes]()
+    tally, seen = _Tally(shape), set[bytes]()
+    contexts, sketches = Contexts(shape.capacity), Sketches(shape.slots, shape.capacity)
+    # What is expected of all values behind the first layer: half of a cache.
+    positions = (shape.slots * shape.capacity, shape.heads, shape.width)
+    values = [
+        np.zeros(positions if _counts_values(number) else 0, np.float32) for number in range(len(arrays))
+    ]
     with ThreadPoolExecutor(threads or usable_cores(), thread_name_prefix="cache") as pool:
         for slot, row in enumerate(sequences):
             if not row:
                 continue
-            one = _Row(slot, len(row), _fresh_positions(row, seen), contexts.add(slot, row))
+            fresh, met = _fresh_positions(row, seen), contexts.add(slot, row)
             computed = recompute(row)
             like = (shape.heads, len(row), shape.width)
             if len(computed) != len(arrays) or any(expected.shape != like for expected in computed):
                 raise IntegrityError("The agent declares key-value memory of another shape than its model's.")
+            nearest = sketches.nearest(slot, computed[-1], met)
+            alike = [places[fresh] for places in nearest]
+            one = _Row(shape.item_bytes, slot * shape.capacity, len(row), fresh, alike)
+            found = [array[slot, :, : len(row)] for array in arrays]
             numbers = range(len(arrays))
-            for compared in pool.map(partial(_compare, one, shape.item_bytes), numbers, computed, arrays):
+            for compared in pool.map(partial(_compare, one), numbers, computed, found, values):
                 tally.add(compared)
     return tally.finding(_TOKEN_BYTES * sum(map(len, sequences)))
 
 
+def _counts_values(number: int) -> bool:
+    """Whether a tensor holds values behind the first layer; keys and values take turns."""
+    return number > 2 and number % 2 == 1
+
+
 @dataclass(frozen=True)
 class _Row:
-    """A row of the cache, which of its positions count, and what these are like."""
+    """A row of the cache: the number of its first position, which of its positions count, and what these are
+    like, by their numbers."""
 
-    slot: int
+    item_bytes: int
+    first: int
     length: int
     fresh: NDArray[np.bool_]
     alike: list[Places]
@@ -113,21 +130,21 @@ class _Compared:
     beside: NDArray[np.float64] | None = None
 
 
-def _compare(
-    row: _Row, item_bytes: int, number: int, expected: NDArray[np.float32], held: NDArray[Any]
-) -> _Compared:
-    """Tensor `number` of all, keys before values; `held` has all rows."""
-    found = widened(held[row.slot, :, : row.length])  # (heads, S, D)
-    limit = np.float32(TOLERANCES[item_bytes]) * spread(expected)
-    outside = int((~(np.abs(found - expected) <= limit)).sum())  # what is no number is outside, too
+def _compare(row: _Row, number: int, expected: Floats, held: NDArray[Any], values: Floats) -> _Compared:
+    """Tensor `number` of all; `values` is what is expected of all positions so far, and takes the row's."""
+    found = widened(held)  # (heads, S, D)
+    limit = np.float32(TOLERANCES[row.item_bytes]) * spread(expected)
+    with np.errstate(all="ignore"):  # what is no number is outside, too
+        outside = int((~(np.abs(found - expected) <= limit)).sum())
+    nearest = rounded(expected, row.item_bytes)
+    if _counts_values(number):
+        values[row.first : row.first + row.length] = nearest.swapaxes(0, 1)
     if number < 2 or not row.fresh.any():
         return _Compared(found.size, outside)
-    nearest = rounded(expected[:, row.fresh], item_bytes)
-    free = float(position_bits(nearest, found[:, row.fresh], item_bytes).sum())
-    beside = None
-    if number % 2:
-        beside = bits_beside(nearest, held, [places[row.fresh] for places in row.alike], item_bytes)
-    return _Compared(found.size, outside, _as_held(nearest, item_bytes), free, beside)
+    nearest = nearest[:, row.fresh]
+    free = float(position_bits(nearest, found[:, row.fresh], row.item_bytes).sum())
+    beside = bits_beside(nearest, values, row.alike, row.item_bytes) if _counts_values(number) else None
+    return _Compared(found.size, outside, _as_held(nearest, row.item_bytes), free, beside)
 
 
 class _Tally:

@@ -310,7 +310,7 @@ class Tokens(Message):
 
 @dataclass(frozen=True)
 class Committed(Message):
-    """SHA-256 over the SHA-256 of each segment of key-value memory."""
+    """BLAKE3 over the BLAKE3 of each segment of key-value memory."""
 
     kind = 139
     layout = (Raw(DIGEST_BYTES),)

@@ -181,7 +181,7 @@ class Challenger:
         began = time.perf_counter()
         answer = self._connection.ask(asked, Link, _PATIENCE * self.deadline + 1)
         seconds = time.perf_counter() - began
-        tokens, cached = self._read_cache(segments)
+        tokens, cached = self._read_cache(segments, time.monotonic() + _FREEZE_SECONDS)
         if not self._connection.ask(Thaw(), Done, 30).size:
             return None, declared
         frozen = time.perf_counter() - told
@@ -222,15 +222,18 @@ class Challenger:
             return None
         return self._connection.ask(Commit(), Committed, _FREEZE_SECONDS).digest
 
-    def _read_cache(self, segments: Sequence[Segment]) -> tuple[Tokens | None, dict[int, memoryview]]:
-        """What the key-value memory holds, by number of segment, while it stands still."""
+    def _read_cache(
+        self, segments: Sequence[Segment], until: float
+    ) -> tuple[Tokens | None, dict[int, memoryview]]:
+        """What the key-value memory holds, by number of segment, while it stands still. Raises UndecidedError
+        when it goes on before all was read."""
         numbers = [index for index, one in enumerate(segments) if one.kind is SegmentKind.KV_CACHE]
         if not numbers:
             return None, {}
         tokens = self._connection.ask(Sequences(), Tokens, 30)
         check_shape(tokens.shape, [segments[index].size for index in numbers], tokens.sequences)
         read = {
-            index: dump_whole(self._connection, FIRST_SEGMENT + index, segments[index].size)
+            index: dump_whole(self._connection, FIRST_SEGMENT + index, segments[index].size, until)
             for index in numbers
         }
         return tokens, read

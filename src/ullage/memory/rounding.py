@@ -31,6 +31,8 @@ SCALE_BITS = 6
 """To say which of them; the 64th says that all elements of the position are those that are held."""
 _ESCAPE_BITS = 10
 """With a chance of 2^-10 an element is said outright, so none costs more than its own bits and ten."""
+_PIECE_ELEMENTS = 1 << 18
+"""So many at once: a dozen arrays of intermediate results are then a few megabytes."""
 _MEAN_OF_LOGISTIC = 2 * math.log(2)
 """Mean distance of a logistic variable of scale 1 from its middle."""
 
@@ -64,8 +66,9 @@ def cell(values: Floats, item_bytes: int) -> tuple[Floats, Floats]:
 
 def spread(held: Floats) -> Floats:
     """Root mean square over the last axis, which stays as an axis of length 1."""
-    squares = np.mean(np.square(held, dtype=np.float64), axis=-1, keepdims=True)
-    return np.asarray(np.sqrt(squares), np.float32)
+    with np.errstate(all="ignore"):  # what is held may be no number
+        squares = np.mean(np.square(held, dtype=np.float64), axis=-1, keepdims=True)
+        return np.asarray(np.sqrt(squares), np.float32)
 
 
 def code_bits(expected: Floats, held: Floats, scale: Floats, item_bytes: int) -> Floats:
@@ -101,9 +104,11 @@ def position_bits(expected: Floats, held: Floats, item_bytes: int) -> NDArray[np
     """What has to be added to what is held for what is expected, which has to be of the format, `(heads, S,
     D)` each: bits of each position, its scale's among them."""
     found = np.full(expected.shape[1], float(SCALE_BITS))
-    other = (expected != held).any(axis=(0, 2))
-    if other.any():
-        expected, held = expected[:, other], held[:, other]
-        bits = code_bits(expected, held, best_scales(expected, held) * spread(held), item_bytes)
-        found[other] += np.sum(bits, axis=(0, 2), dtype=np.float64)
+    other = np.flatnonzero((expected != held).any(axis=(0, 2)))
+    step = max(1, _PIECE_ELEMENTS * expected.shape[1] // max(1, expected.size))
+    for start in range(0, len(other), step):
+        some = other[start : start + step]
+        one, two = expected[:, some], held[:, some]
+        bits = code_bits(one, two, best_scales(one, two) * spread(two), item_bytes)
+        found[some] += np.sum(bits, axis=(0, 2), dtype=np.float64)
     return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ullage.errors import MalformedError
+from ullage.errors import MalformedError, UndecidedError
 from ullage.memory.declared import Source
 from ullage.memory.density import byte_entropy
 from ullage.memory.keeper import FIRST_SEGMENT
@@ -65,10 +66,13 @@ def dump(connection: Connection, space: int, size: int) -> Iterator[memoryview]:
         yield piece
 
 
-def dump_whole(connection: Connection, space: int, size: int) -> memoryview:
-    """All of a space at once. Raises as `fetch`."""
+def dump_whole(connection: Connection, space: int, size: int, until: float) -> memoryview:
+    """All of a space at once. Raises as `fetch`, and UndecidedError when it is not there by `until`, in
+    seconds of the monotonic clock."""
     whole = np.empty(size, np.uint8).data  # a bytearray would be zeroed first
     for offset in range(0, size, MAX_DUMP_BYTES):
+        if time.monotonic() > until:
+            raise UndecidedError("Key-value memory did not come while it stood still: nothing can be said.")
         fetch(connection, space, offset, whole[offset : offset + MAX_DUMP_BYTES])
     return whole
 
