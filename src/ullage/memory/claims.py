@@ -112,9 +112,10 @@ def holding_claims(
             f"{found.calibration.store_rate:.3g} bytes a second of it in bulk",
             "the noise did not leave the machine for a helper that holds the whole map: the wire is capped",
             "weights pack no better than order-0 codes of their byte planes, keys and values no better than "
-            "that, or beside those of the last position that ends in the same token or the same eight",
+            "that, or beside those of an earlier position that ends in the same token or the same eight",
             _between(found),
-            "no block of key-value memory behind the first layer is rebuilt as fast as it is fetched",
+            "no block of key-value memory behind the first layer is rebuilt as fast as it is fetched, be it "
+            "from the prefix or from the vector that keys and values of a position follow from",
             _size(found.welcome, machine_bytes),
         ),
         trusts=trusts,
