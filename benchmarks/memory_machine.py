@@ -297,7 +297,8 @@ def hold(options: argparse.Namespace, rates: Calibration) -> dict[str, object]:
                 pause=options.pause,
                 budget=size - reserve,
             )
-            clients, tokens, prompt = (batch, 120, 900) if options.full else (4, 64, 8)
+            # A step takes one prompt in, so answers are longer than there are slots: all of them are full.
+            clients, tokens, prompt = (batch, 220, 800) if options.full else (4, 64, 8)
             with Traffic(url, clients, tokens, prompt) as traffic:
                 time.sleep(options.warm_up)
                 print(f"before the first chain: {in_use(group)} MiB", file=sys.stderr)
