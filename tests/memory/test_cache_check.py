@@ -59,7 +59,7 @@ def test_honest_memory_is_declared_and_mostly_counted() -> None:
     assert 2 < found.free_bits < 3.5  # differences of 1e-7 where a float has 2^-24 to 2^-23 of its size
     # Neither the first layer nor the shared prefix (1, 2), and less than the bits that are not free.
     fresh = 4 * 2 * 16 * 11
-    assert 0 < found.counted < fresh * (32 - found.free_bits) / 8
+    assert 0.7 * 4 * fresh < found.counted < fresh * (32 - found.free_bits) / 8
 
 
 def test_other_content_is_outside() -> None:
@@ -75,7 +75,8 @@ def test_other_content_is_outside() -> None:
 def test_the_same_row_twice_counts_once() -> None:
     once = check_cache(SHAPE, views(fill([ROWS[0]])), [ROWS[0]], recompute)
     twice = check_cache(SHAPE, views(fill([ROWS[0]] * 2)), [ROWS[0]] * 2, recompute)
-    assert twice.counted <= once.counted
+    assert once.counted > 0
+    assert twice.counted == once.counted - 4 * len(ROWS[0])  # its tokens are said, and nothing is there twice
     assert twice.written == 2 * once.written
 
 
