@@ -92,6 +92,7 @@ def test_nothing_written_counts_for_nothing() -> None:
         (SHAPE, [SHAPE.segment_bytes] * 6, [[1]] * 5),
         (SHAPE, [SHAPE.segment_bytes] * 6, [[1] * 33]),
         (CacheShape(1, 1, 1, 1, 1, 8), [8, 8], []),
+        (CacheShape(1, 0, 1, 1, 1, 4), [0, 0], []),
     ],
 )
 def test_maps_that_cannot_be_are_refused(shape: CacheShape, sizes: list[int], rows: list[list[int]]) -> None:

@@ -6,6 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ullage.memory.commitment import DIGEST_BYTES, commitment, segment_digest
+from ullage.memory.keeper import FIRST_SEGMENT, Keeper
+from ullage.memory.noise import BLOCK_BYTES
+from ullage.memory.region import HostRegion
 
 
 def test_the_digests_of_the_specification() -> None:
@@ -22,3 +25,16 @@ def test_pieces_are_one_segment_and_segments_are_not_one_another(pieces: list[by
     assert len(whole) == DIGEST_BYTES
     other = segment_digest([memoryview(b"".join(pieces) + b"\0")])
     assert commitment([whole, other]) != commitment([other, whole])
+
+
+def test_a_keeper_commits_to_all_that_it_is_asked_for_in_that_order() -> None:
+    sizes = (BLOCK_BYTES, 2 * BLOCK_BYTES, BLOCK_BYTES)
+    regions, digests = [HostRegion(size) for size in sizes], []
+    for number, region in enumerate(regions):
+        region.borrow(0, region.size)[:] = held = bytes([number + 1]) * region.size
+        digests.append(segment_digest([memoryview(held)]))
+    keeper = Keeper((BLOCK_BYTES,), threads=2)
+    keeper.adopt(tuple(regions))
+    first = FIRST_SEGMENT
+    assert keeper.digest([first + 2, first]) == commitment([digests[2], digests[0]])
+    assert keeper.digest([first, first + 1, first + 2]) == commitment(digests)

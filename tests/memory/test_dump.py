@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -18,17 +19,18 @@ from ullage.memory.wire import Connection
 HELD = np.random.default_rng(1).integers(0, 256, 9 << 20, np.uint8).data
 
 
+def two_ends() -> tuple[Connection, Connection]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection.open(*listener.getsockname())
+        return connection, Connection(listener.accept()[0])
+
+
 def agent_that(sends_less: int = 0) -> Connection:
     """A connection to one that answers dumps, of its own accord a few bytes short."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    connection = Connection.open(*listener.getsockname())
-    peer, _ = listener.accept()
-    listener.close()
-    # Less than a piece at a time, so that the first call takes only a part of it.
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    connection, peer = two_ends()
 
     def answer() -> None:
-        with Connection(peer) as other, suppress(UllageError):  # the test is done with it
+        with peer as other, suppress(UllageError):  # the test is done with it
             while isinstance(asked := other.receive(30), Dump):
                 held = HELD[asked.offset :][: asked.size - sends_less]
                 other.send_with(Done(len(held)), held)
@@ -44,6 +46,19 @@ def test_all_of_a_space_comes_whole_or_in_pieces() -> None:
         part = memoryview(bytearray(1000))
         fetch(connection, 0, 12_345, part)
         assert part == HELD[12_345:13_345]
+
+
+def test_what_a_slow_reader_takes_in_two_calls_is_whole() -> None:
+    """The kernel gives up a call after a time in which it has taken a part; the rest takes another."""
+    sender, reader = two_ends()
+    with sender, reader, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(sender.send_with, Done(len(HELD)), HELD, 0.5)
+        time.sleep(0.75)
+        assert reader.receive(30) == Done(len(HELD))
+        held = bytearray(len(HELD))
+        reader.receive_run(memoryview(held), 30)
+        sent.result(30)
+    assert held == HELD
 
 
 def test_another_amount_than_asked_for_is_refused() -> None:

@@ -49,7 +49,7 @@ def test_what_is_nearly_the_same_takes_nearly_nothing() -> None:
     expected[:, 0] = earlier[7]  # the first equals position 7
     places, nothing = np.array([7, 7]), np.array([-1, -1])
     same, other = bits_beside(expected, earlier, [places, nothing], 4)
-    assert same < 2 * 3 * 16
+    assert same == 6 + 7  # that it is the same, and as which one
     assert other > 20 * 3 * 16  # as if said outright, and no more than that and ten bits
     assert other < 43 * 3 * 16
     assert bits_beside(expected, earlier, [nothing], 4).tolist() == [math.inf, math.inf]

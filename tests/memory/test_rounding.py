@@ -37,6 +37,7 @@ def honest(shape: tuple[int, ...] = (4, 64, 32), seed: int = 1, item_bytes: int 
 @example(0.0, 2.0**-40)
 @example(-2.5, 1.0)
 @example(1.0, 2.0**-9)
+@example(1 - 2.0**-9, 2.0**-12)  # between two numbers, of which one has steps of two sizes around it
 @example(math.inf, 1.0)
 @example(3.3895313892515355e38, 2.0**40)
 def test_the_lengths_of_a_code_are_those_of_one(held: float, scale: float) -> None:
@@ -88,6 +89,14 @@ def test_the_very_same_values_cost_a_choice_a_position() -> None:
     for item_bytes in (2, 4):
         values = honest(item_bytes=item_bytes)
         assert free_bits(values, values, item_bytes) == 6 * 64  # one choice a position
+
+
+def test_a_position_costs_its_scale_and_its_elements() -> None:
+    expected = honest((2, 1, 16))
+    held = (expected * np.float32(1 + 1e-6)).astype(np.float32)
+    scale = best_scales(expected, held) * spread(held)
+    elements = float(code_bits(expected, held, scale, 4).sum(dtype=np.float64))
+    assert free_bits(expected, held, 4) == pytest.approx(6 + elements, abs=1e-3)
 
 
 def test_other_content_costs_more_than_it_can_be_worth() -> None:
