@@ -68,7 +68,6 @@ def check_cache(
     segments: Sequence[memoryview],
     sequences: Sequence[Sequence[int]],
     recompute: Recompute,
-    threads: int | None = None,
 ) -> CacheFinding:
     """Compare what the segments hold with what their tokens lead to. Raises as `check_shape`."""
     check_shape(shape, [len(data) for data in segments], sequences)
@@ -82,7 +81,7 @@ def check_cache(
     values = [
         np.zeros(positions if _counts_values(number) else 0, np.float32) for number in range(len(arrays))
     ]
-    with ThreadPoolExecutor(threads or usable_cores(), thread_name_prefix="cache") as pool:
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="cache") as pool:
         for slot, row in enumerate(sequences):
             if not row:
                 continue

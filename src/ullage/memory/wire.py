@@ -6,6 +6,8 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -80,26 +82,26 @@ class Connection:
 
     def send_run(self, data: memoryview, timeout: float = FRAME_SECONDS) -> None:
         """Raw bytes, outside any frame; `timeout` is for a peer that takes nothing."""
-        try:
-            self._wait_in_kernel(socket.SO_SNDTIMEO, timeout)
+        with self._sending(timeout):
             self._socket.sendall(data)
-        except (TimeoutError, BlockingIOError) as error:
-            raise LateError(f"The peer took nothing for {timeout:.3g} seconds.") from error
-        except OSError as error:
-            raise FaultError(f"The connection broke: {error.strerror or error}.") from error
 
     def send_with(self, message: Message, data: memoryview, timeout: float = FRAME_SECONDS) -> None:
         """A message and the raw bytes that follow it, at once and uncopied."""
-        head = encode(message)
+        head = memoryview(encode(message))
+        with self._sending(timeout):
+            sent = self._socket.sendmsg([head, data])
+            self._socket.sendall(head[sent:])
+            self._socket.sendall(data[max(0, sent - len(head)) :])
+
+    @contextmanager
+    def _sending(self, timeout: float) -> Iterator[None]:
         try:
             self._wait_in_kernel(socket.SO_SNDTIMEO, timeout)
-            sent = self._socket.sendmsg([head, data])
+            yield
         except (TimeoutError, BlockingIOError) as error:
             raise LateError(f"The peer took nothing for {timeout:.3g} seconds.") from error
         except OSError as error:
             raise FaultError(f"The connection broke: {error.strerror or error}.") from error
-        for part in (memoryview(head)[sent:], data[max(0, sent - len(head)) :]):
-            self.send_run(part, timeout)
 
     def receive(self, timeout: float) -> Message:
         """The next message; it begins within `timeout` and is whole in time as well, at most
