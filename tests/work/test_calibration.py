@@ -94,7 +94,7 @@ def test_the_file_comes_back_and_another_is_refused() -> None:
         with pytest.raises(MalformedError):
             Calibration.from_bytes(data)
     with pytest.raises(MalformedError, match="on the twin again"):
-        Calibration.from_bytes(MADE.to_bytes().replace(b'"version":2', b'"version":1'))
+        Calibration.from_bytes(MADE.to_bytes().replace(b'"version":3', b'"version":2'))
     inexact = MADE.model_copy(update={"kernels": MADE.kernels[1:]})
     with pytest.raises(MalformedError, match="no exact kernel"):
         Calibration.from_bytes(inexact.to_bytes())

@@ -96,8 +96,8 @@ class HonestWindows(_Part):
 class Calibration(_Part):
     """The payload that is signed."""
 
-    version: Literal[2] = 2
-    """1 was measured with operands that took longer to make: a unit would be worth too much."""
+    version: Literal[3] = 3
+    """1 and 2 were measured with operands and commitments that took longer: a unit would be worth too much."""
     machine: Annotated[str, StringConstraints(max_length=256)]
     slots: Annotated[int, Field(ge=1, le=1024)]
     shape: str

@@ -22,7 +22,7 @@ ASSUMPTIONS = (
     "no exact kernel, cipher or hash on this kind of machine is faster than the fastest one calibrated",
     "the number of slots is the machine's (the inventory is right)",
     "no helper on the same side of the cap computes units: a unit costs it 90 bytes of wire",
-    "SHA-256 binds, and AES-256 in counter mode cannot be told from random",
+    "SHA-256 and BLAKE3 bind, and AES-256 in counter mode cannot be told from random",
 )
 _INFERENCE = (
     "recorded inference was computed here at the twin's cost, prefixes once, on the cheapest schedule that "

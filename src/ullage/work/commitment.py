@@ -1,15 +1,19 @@
-"""The commitment to a product: the RFC 6962 tree whose entry i is row i of C, int32 little-endian."""
+"""The commitment to a product: the RFC 6962 tree whose entry i is BLAKE3 of row i of C, int32 little-endian.
+
+Hashing C is time in which a prover does not multiply. SHA-256 over all of it took a fifth of a unit and more
+where the processor has no instructions for that.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
-from ullage.merkle import inclusion_proof, tree_root, verify_inclusion
+from ullage.merkle import inclusion_proof, leaf_hash, tree_root, verify_inclusion
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,8 @@ class Commitment:
 
 def row_hashes(product: NDArray[np.int32]) -> tuple[bytes, ...]:
     """The leaf hash of every row of C (rows, N)."""
-    data = np.ascontiguousarray(product, dtype="<i4")
-    start = hashlib.sha256(b"\x00")
-    hashes = []
-    for row in data:
-        state = start.copy()
-        state.update(row)
-        hashes.append(state.digest())
-    return tuple(hashes)
+    data = np.ascontiguousarray(product, dtype="<i4").view(np.uint8)
+    return tuple(leaf_hash(blake3(row).digest()) for row in data)
 
 
 def commit(product: NDArray[np.int32]) -> Commitment:

@@ -11,7 +11,7 @@ from ullage.merkle import HASH_BYTES
 from ullage.work.operands import SEED_BYTES
 from ullage.work.shape import Shape
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"ullage-work"
 MAX_FROM_VERIFIER = 65_536
 MAX_FROM_PROVER = 2_048
