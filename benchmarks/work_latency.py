@@ -1,9 +1,10 @@
-"""What filler costs the latency of serving, in turns: `python benchmarks/work_latency.py --seconds 600`.
+"""What filler costs the latency of serving: `python benchmarks/work_latency.py --seconds 600`.
 
-Serves the built-in model at a steady rate. Every few seconds filler is stopped or goes on, so that both see
-the same machine minutes long; requests that meet a change are left out. Prints the medians of requests with
-and without and their ratio with the interval of a bootstrap: of all turns, and of those from which the
-hypervisor took no more than an account allows. It takes most from who is busy, which filler makes a machine.
+Serves the built-in model at a steady rate, in pairs of turns: the same requests with the same seeds come at
+the same moments, once beside filler and once without, in a random order. So both see the same batches of the
+same tokens, and the same machine minutes long. Prints the ratio of the medians with an interval that a
+bootstrap of whole pairs gives: of all pairs, and of those from which the hypervisor took no more than an
+account allows.
 
 `--filler agent` is the agent, with a verifier that asks for units. To find out what slows requests down,
 `spin` are idle-class processes that count, `stream` read memory, `product` multiply: none talks to anybody.
@@ -17,13 +18,17 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from ullage.threads import ALONE
 from ullage.work import steal
@@ -32,7 +37,7 @@ from ullage.work.shape import Shape
 from ullage.work.stream import parse_address
 from ullage.work.verifier import Terms
 from ullage.work.window import STEAL_LIMIT, Worth
-from work_accounting import Load, median_of, on_cores, parse_cores, process, processor_seconds, ratio
+from work_accounting import TOKENS, on_cores, parse_cores, process, processor_seconds
 
 _IDLE_CLASS = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
 _HOGS = {
@@ -43,15 +48,33 @@ _HOGS = {
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Nanoseconds since 1970, whether filler ran, the share of time that the hypervisor took, and how many
-    cores the filler's processes had."""
+class Request:
+    """Seconds after the turn's beginning, and what is asked."""
 
-    start: int
-    end: int
-    filled: bool
+    at: float
+    body: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Seconds of each request; the share of time that the hypervisor took, and how many cores the filler's
+    processes had."""
+
+    seconds: tuple[float, ...]
     stolen: float
     cores: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same requests beside filler and without."""
+
+    filled: Turn
+    alone: Turn
+
+    @property
+    def is_calm(self) -> bool:
+        return max(self.filled.stolen, self.alone.stolen) <= STEAL_LIMIT
 
 
 @contextlib.contextmanager
@@ -92,12 +115,40 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def script(seconds: float, rate: float, model: str) -> list[Request]:
+    """Requests of one turn, as they come by chance: different prompts of one length."""
+    found, at = list[Request](), random.expovariate(rate)
+    while at < seconds:
+        words = " ".join(f"{random.randrange(10**6)}" for _ in range(12))
+        body = {"model": model, "prompt": words, "max_tokens": TOKENS, "seed": random.getrandbits(31)}
+        found.append(Request(at, body))
+        at += random.expovariate(rate)
+    return found
+
+
+def play(client: httpx.Client, requests: list[Request], pids: list[int]) -> Turn:
+    """Ask at the moments that the script gives, and wait for all answers. Raises httpx.HTTPError."""
+
+    def ask(request: Request) -> float:
+        time.sleep(max(0.0, start + request.at - time.perf_counter()))
+        begun = time.perf_counter()
+        client.post("/v1/completions", json=request.body).raise_for_status()
+        return time.perf_counter() - begun
+
+    before, spent, start = steal.read(), spent_by(pids), time.perf_counter()
+    with ThreadPoolExecutor(len(requests) or 1) as pool:
+        seconds = tuple(pool.map(ask, requests))
+    lasted, after = time.perf_counter() - start, steal.read()
+    stolen = after.share_since(before) if before and after else 0.0
+    return Turn(seconds, stolen, (spent_by(pids) - spent) / lasted)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--turn", type=float, default=15, help="seconds with, then without filler")
+    parser.add_argument("--turn", type=float, default=12, help="seconds in which requests come")
     parser.add_argument("--machine-cores", default="0-1")
     parser.add_argument("--rate", type=float, default=1.0, help="requests a second")
     parser.add_argument("--shape", default="2048,8192,2048")
@@ -106,27 +157,25 @@ def main() -> None:
     cores = parse_cores(arguments.machine_cores)
     os.sched_setaffinity(0, os.sched_getaffinity(0) - cores or cores)
     filler = agent(cores, arguments.shape) if arguments.filler == "agent" else hogs(arguments.filler, cores)
-    turns: list[Turn] = []
-    with process(cores, "serve", "--listen", "127.0.0.1:0") as (server, _), filler as pids:
-        load = Load(server, arguments.rate)
-        load.run((1.0,), 5)
-        load.clear()
-        loader = threading.Thread(target=load.run, args=((1.0,), arguments.seconds), daemon=True)
-        loader.start()
-        end, filled = time.monotonic() + arguments.seconds, random.random() < 0.5
+    pairs: list[Pair] = []
+    with (
+        process(cores, "serve", "--listen", "127.0.0.1:0") as (server, _),
+        httpx.Client(base_url=f"http://{server}", timeout=120) as client,
+        filler as pids,
+    ):
+        model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
+        play(client, script(5, arguments.rate, model), pids)
+        end = time.monotonic() + arguments.seconds
         while time.monotonic() < end:
-            signal_all(pids, signal.SIGCONT if filled else signal.SIGSTOP)
-            start, before, spent = time.time_ns(), steal.read(), spent_by(pids)
-            time.sleep(min(arguments.turn, max(0.1, end - time.monotonic())))
-            after = steal.read()
-            stolen = after.share_since(before) if before and after else 0.0
-            end_of_turn = time.time_ns()
-            had = (spent_by(pids) - spent) / (end_of_turn - start) * 1e9
-            turns.append(Turn(start, end_of_turn, filled, stolen, had))
-            filled = not filled
-        loader.join(60)
+            requests = script(arguments.turn, arguments.rate, model)
+            turns: dict[bool, Turn] = {}
+            for filled in random.sample([True, False], 2):
+                signal_all(pids, signal.SIGCONT if filled else signal.SIGSTOP)
+                time.sleep(0.5)
+                turns[filled] = play(client, requests, pids)
+            pairs.append(Pair(turns[True], turns[False]))
         signal_all(pids, signal.SIGCONT)
-    report(arguments, load, turns)
+    report(arguments, pairs)
     os._exit(0)  # the account never ends by itself
 
 
@@ -145,40 +194,47 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def report(arguments: argparse.Namespace, load: Load, turns: list[Turn]) -> None:
-    calm = [turn for turn in turns if turn.stolen <= STEAL_LIMIT]
+def report(arguments: argparse.Namespace, pairs: list[Pair]) -> None:
     result = {
         "filler": arguments.filler,
         "rate": arguments.rate,
-        "failed": load.failed,
-        "steal": by_kind(turns, "stolen"),
-        "cores_of_filler": by_kind(turns, "cores"),  # or with and without are not what they are called
-        "all": compared(load, turns),
-        "calm": compared(load, calm),
+        "all": compared(pairs),
+        "calm": compared([pair for pair in pairs if pair.is_calm]),
     }
     print(json.dumps(result, indent=1), flush=True)
 
 
-def by_kind(turns: list[Turn], name: str) -> dict[str, float | None]:
-    """The medians of turns with filler and without."""
+def compared(pairs: list[Pair]) -> dict[str, object]:
+    """The medians with and without, and their ratio with its 99 % interval."""
+    if not pairs:
+        return {"pairs": 0}
+    draws = sorted(ratio(random.choices(pairs, k=len(pairs))) for _ in range(2000))
     return {
-        kind: median_of([getattr(turn, name) for turn in turns if turn.filled is filled])
-        for kind, filled in (("with", True), ("without", False))
+        "pairs": len(pairs),
+        "requests": sum(len(pair.filled.seconds) for pair in pairs),
+        "ratio": ratio(pairs),
+        "low": draws[10],
+        "high": draws[-11],
+        "with": described([pair.filled for pair in pairs]),
+        "without": described([pair.alone for pair in pairs]),
     }
 
 
-def compared(load: Load, turns: list[Turn]) -> dict[str, object]:
-    """Requests that began and ended in one of these turns."""
-    found: dict[bool, list[float]] = {True: [], False: []}
-    for one in load.served:
-        for turn in turns:
-            if turn.start <= one.start and one.end <= turn.end:
-                found[turn.filled].append((one.end - one.start) / 1e9)
+def ratio(pairs: list[Pair]) -> float:
+    """Of the medians of all requests, with filler over without."""
+    filled, alone = ([one for turn in turns for one in turn.seconds] for turns in both(pairs))
+    return statistics.median(filled) / statistics.median(alone)
+
+
+def both(pairs: list[Pair]) -> tuple[list[Turn], list[Turn]]:
+    return [pair.filled for pair in pairs], [pair.alone for pair in pairs]
+
+
+def described(turns: list[Turn]) -> dict[str, float]:
     return {
-        "turns": len(turns),
-        "requests": {"with": len(found[True]), "without": len(found[False])},
-        "median_seconds": {"with": median_of(found[True]), "without": median_of(found[False])},
-        "ratio": ratio(found[True], found[False]),
+        "median_seconds": statistics.median(one for turn in turns for one in turn.seconds),
+        "steal": statistics.median(turn.stolen for turn in turns),
+        "cores_of_filler": statistics.median(turn.cores for turn in turns),  # or it was none
     }
 
 
