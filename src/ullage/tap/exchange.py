@@ -222,6 +222,8 @@ class Exchange:
         """Whether the connection can carry another request."""
         message = self._message
         whole = message.complete and message.begun == 1 and not self._ended and self._error is None
+        if self._held:  # bytes after the response, that the cap has not let through yet
+            return False
         return whole and not message.closing and self._parser.get_http_version() == "1.1"
 
     async def send(self, head: bytes, body: bytes, patience: float | None) -> Response:

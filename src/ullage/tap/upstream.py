@@ -169,7 +169,11 @@ class Upstream:
             raise UpstreamError(Failure.UPSTREAM_UNREACHABLE, "no connection") from error
         if self.journal is not None:
             local, remote = (connection.transport.get_extra_info(name) for name in ("sockname", "peername"))
-            connection.journal = self.journal.connect(local[:2], remote[:2])
+            try:
+                connection.journal = self.journal.connect(local[:2], remote[:2])
+            except FaultError:
+                connection.close()
+                raise
         elif self.cap is not None:
             _shorten_queue(connection)  # not on a metered link, where windows must not tell anything
         return connection
@@ -206,7 +210,7 @@ class _Asked(contextlib.AbstractAsyncContextManager[Response]):
         try:
             self._upstream._give_back(self)
         except FaultError as fault:
-            raise LogUnavailableError(str(fault)) from fault
+            self._fail(fault)
 
     def use(self, connection: Connection, upstream: Upstream) -> None:
         """Go over this connection."""
@@ -227,9 +231,11 @@ class _Asked(contextlib.AbstractAsyncContextManager[Response]):
     def drop(self) -> None:
         """Account for what went over the connection, and end it: nothing more is expected of it."""
         if self.connection is not None:
-            self.account()
-            self.connection.close()
-            self.connection = None
+            try:
+                self.account()
+            finally:  # whether the journal takes it or not
+                connection, self.connection = self.connection, None
+                connection.close()
 
     def _fail(self, error: BaseException) -> None:
         """Raises LogUnavailableError for a wire journal that cannot be written."""

@@ -1,0 +1,119 @@
+"""What becomes of connections to the server when something goes wrong: none is kept that should not be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ullage.network.journal import WireJournal
+from ullage.tap.cap import LinkCap
+from ullage.tap.exchange import Traffic
+from ullage.tap.failures import LogUnavailableError
+from ullage.tap.upstream import Address, Response, Timeouts, Upstream
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Answers every request with the same bytes; counts connections, and those that the tap has ended."""
+
+    def __init__(self, answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
+        self.opened = self.ended = 0
+        self._answer = answer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await self._answer(writer)
+        self.ended += 1
+        writer.close()
+
+    async def one_ended(self) -> None:
+        """The first connection; raises TimeoutError."""
+        async with asyncio.timeout(10):
+            while not self.ended:
+                await asyncio.sleep(0.01)
+
+
+async def plainly(writer: asyncio.StreamWriter) -> None:
+    writer.write(ANSWER)
+
+
+@contextlib.asynccontextmanager
+async def upstream_of(
+    server: Server, cap: LinkCap | None = None, journal: WireJournal | None = None
+) -> AsyncIterator[Upstream]:
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        yield Upstream(Address("127.0.0.1", port, "", tls=False), Timeouts(), cap, journal)
+
+
+async def ask(upstream: Upstream, counter: int | None = None) -> bytes:
+    async with upstream.get("/v1/models", Traffic(counter=counter)) as response:
+        return await response.whole(1000)
+
+
+async def until_closed(asked: contextlib.AbstractAsyncContextManager[Response], journal: WireJournal) -> None:
+    async with asked as response:
+        assert await response.whole(1000) == b"{}"
+        journal.close()
+
+
+def test_a_connection_is_used_again() -> None:
+    async def run() -> None:
+        server = Server(plainly)
+        async with upstream_of(server) as upstream:
+            assert [await ask(upstream) for _ in range(3)] == [b"{}"] * 3
+            assert server.opened == 1
+            upstream.close()
+            await server.one_ended()
+
+    asyncio.run(run())
+
+
+def test_what_a_cap_holds_back_after_an_answer_ends_the_connection() -> None:
+    """The answer has passed and is whole; more came with it, and waits for its turn."""
+
+    async def and_more(writer: asyncio.StreamWriter) -> None:
+        writer.write(ANSWER)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"x" * 2000)
+
+    async def run() -> None:
+        server = Server(and_more)
+        cap = LinkCap.make(1000.0, 10.0, time.monotonic)
+        async with upstream_of(server, cap) as upstream:
+            async with upstream.get("/v1/models", Traffic()) as response:
+                assert await response.whole(1000) == b"{}"
+                await asyncio.sleep(0.2)  # what follows has arrived, and may not pass for a second yet
+            await server.one_ended()
+            async with asyncio.timeout(30):
+                assert await ask(upstream) == b"{}"
+            assert server.opened == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("when", ["connected", "answered"])
+def test_a_journal_that_fails_ends_the_connection(tmp_path: Path, when: str) -> None:
+    async def run() -> None:
+        server = Server(plainly)
+        journal = WireJournal(tmp_path / "wire.journal", "log")
+        async with upstream_of(server, journal=journal) as upstream:
+            if when == "connected":
+                journal.close()
+            asked = upstream.get("/v1/models", Traffic(counter=1))
+            with pytest.raises(LogUnavailableError):
+                await until_closed(asked, journal)
+            await server.one_ended()
+
+    asyncio.run(run())
