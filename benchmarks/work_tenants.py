@@ -3,9 +3,10 @@
 Every run is a fresh agent whose slots give a share of their time to a tenant (the red team's `tenant-10`
 and `tenant-20`), accounted live in windows of 60 s until the alarm sounds. Stops after `--minutes`; called
 again with the same `--out` it goes on with the runs that are missing, under the calibration kept there. A
-share of 0 runs honest agents for ten windows each: no alarm is wanted. The machine has to be quiet; with
-`--beside` an honest run of as many windows follows each tenant in the same minutes, and shows whether it was:
-a tenant flagged where honest agents are flagged too proves nothing.
+share of 0 runs honest agents for ten windows each: no alarm is wanted. Windows from which the hypervisor took
+time say nothing, as in any account: a run goes on until enough others were seen, for at most three times as
+many. The machine has to be quiet; with `--beside` an honest run of as many windows follows each tenant in the
+same minutes, and shows whether it was: a tenant flagged where honest agents are flagged too proves nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from ullage.work.verifier import DEPTH, Terms
 
 NAMES = {0.0: HONEST, 0.05: "tenant-5", 0.1: "tenant-10", 0.2: "tenant-20", 0.5: "tenant-50"}
 LIMITS = {0.0: 10, 0.05: 30, 0.1: 10, 0.2: 2, 0.5: 2}
-"""Windows of 60 s within which a tenant is wanted flagged; an honest agent is watched for ten."""
+"""Windows of 60 s within which a tenant is wanted flagged; an honest agent is watched for ten. Those that say
+something count."""
+_MOST = 3
+"""So many times as long a run may take."""
 
 
 def run(
@@ -40,16 +44,17 @@ def run(
     seen, outcomes = [], []
     with running_agent(NAMES[share], calibration.slots) as (host, port):
         terms = Terms(host, port, calibration.slots, calibration.unit_shape)
-        for window in Accounting(Plan(terms, worth, seconds, windows, openings)).windows():
+        for window in Accounting(Plan(terms, worth, seconds, _MOST * windows, openings)).windows():
             seen.append(round(window.accounted(median=True), 4))
             outcomes.append(window.outcome.value)
             if window.is_told:
                 alarm.add(window.accounted(median=True))
-            if alarm.fired_at:
+            if alarm.fired_at or alarm.seen == windows:
                 break
     return {
         "share": share,
         "flagged_at": alarm.fired_at,
+        "told": alarm.seen,
         "in_time": alarm.fired_at is not None and alarm.fired_at <= LIMITS[share],
         "fractions": seen,
         "outcomes": outcomes,
@@ -87,7 +92,7 @@ def main() -> None:
         arguments.out.write_text(json.dumps(rows[0]) + "\n", "utf-8")
     done = [row for row in rows[1:] if row["share"] == arguments.share and "beside" not in row]
     beside = [row for row in rows[1:] if row.get("beside") == arguments.share]
-    longest = (LIMITS[arguments.share] * arguments.window + 20) * (2 if arguments.beside else 1)
+    longest = (_MOST * LIMITS[arguments.share] * arguments.window + 20) * (2 if arguments.beside else 1)
     while len(done) < arguments.runs and time.monotonic() + longest < end:
         done.append(
             run(calibration, arguments.share, LIMITS[arguments.share], arguments.window, arguments.openings)
@@ -96,8 +101,7 @@ def main() -> None:
             stream.write(json.dumps(done[-1]) + "\n")
         sys.stderr.write(json.dumps(done[-1]) + "\n")
         if arguments.beside:
-            count = len(done[-1]["fractions"])
-            fair = run(calibration, 0.0, count, arguments.window, arguments.openings)
+            fair = run(calibration, 0.0, max(1, done[-1]["told"]), arguments.window, arguments.openings)
             beside.append({**fair, "beside": arguments.share})
             with arguments.out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(beside[-1]) + "\n")
@@ -110,6 +114,9 @@ def main() -> None:
                 "share": arguments.share,
                 "runs": len(done),
                 "of": arguments.runs,
+                "said_nothing": sum(
+                    row["told"] < LIMITS[row["share"]] and not row["flagged_at"] for row in done
+                ),
                 "flagged_in_time": flagged,
                 "within_windows": LIMITS[arguments.share],
                 "windows": windows,
