@@ -86,6 +86,17 @@ def test_a_new_day_gives_a_new_budget_and_a_clock_that_goes_back_none() -> None:
     assert budget.left(7) == 0
 
 
+def test_what_came_around_midnight_is_of_the_new_day() -> None:
+    """Answers in flight go on when nobody asks; they were not in what the old day was refused by."""
+    total = Counts()
+    budget = CovertBudget(CovertTerms(100, 1.0, "slots"), lambda: total, Counts(), 5)
+    total = Counts(tokens=40)
+    assert budget.left(6) == 60
+    total = Counts(tokens=70)
+    assert budget.left(DAY + 1) == 70
+    assert budget.left(DAY + 2) == 70
+
+
 def test_a_tap_refuses_when_the_day_is_spent_and_after_a_restart(tmp_path: Path) -> None:
     port = _free_port()
     options: dict[str, Any] = {

@@ -93,15 +93,18 @@ class CovertBudget:
         self._read = read
         self._before = before
         self._base = Counts()
+        self._seen = Counts()  # when it was last looked at
         self._today = time_ns
         self._known: tuple[int, float] | None = None  # when it was worked out, and what was left
 
     def left(self, time_ns: int) -> float:
         """Bits that today's answers may still carry; 0 when the budget is spent."""
         if time_ns > self._today and not same_day(time_ns, self._today):
-            self._base, self._before = self._read(), Counts()
+            # Nobody looked at midnight: what came since the last look is the new day's, or it were no day's.
+            self._base, self._before = self._seen, Counts()
             self._today = time_ns
-        spent = self.terms.bits(self._read() - self._base + self._before)
+        self._seen = self._read()
+        spent = self.terms.bits(self._seen - self._base + self._before)
         return max(0.0, self.terms.budget - spent)
 
     def step(self, time_ns: int) -> int:
