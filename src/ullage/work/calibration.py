@@ -97,7 +97,7 @@ class Calibration(_Part):
     """The payload that is signed."""
 
     version: Literal[3] = 3
-    """1 and 2 were measured with operands and commitments that took longer: a unit would be worth too much."""
+    """In 1 and 2 operands and commitments took longer: a unit would be worth too much."""
     machine: Annotated[str, StringConstraints(max_length=256)]
     slots: Annotated[int, Field(ge=1, le=1024)]
     shape: str
