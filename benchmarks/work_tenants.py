@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ullage.errors import UndecidedError
 from ullage.redteam.work.agent import running_agent
 from ullage.redteam.work.registry import HONEST
 from ullage.work.calibration import Calibration, measure
@@ -31,6 +32,8 @@ NAMES = {0.0: HONEST, 0.05: "tenant-5", 0.1: "tenant-10", 0.2: "tenant-20", 0.5:
 LIMITS = {0.0: 10, 0.05: 30, 0.1: 10, 0.2: 2, 0.5: 2}
 """Windows of 60 s within which a tenant is wanted flagged; an honest agent is watched for ten. Those that say
 something count."""
+_CALIBRATIONS = 5
+"""Tried at most, until one is there from which the hypervisor took nothing to speak of."""
 _MOST = 3
 """So many times as long a run may take."""
 
@@ -84,7 +87,12 @@ def main() -> None:
         calibration = Calibration.model_validate(rows[0]["calibration"])
     else:
         shape = Shape.parse(arguments.shape)
-        calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
+        for _ in range(_CALIBRATIONS):
+            calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
+            if not calibration.was_disturbed:
+                break
+        else:
+            raise UndecidedError("The hypervisor took time from every calibration: run on a quiet machine.")
         if arguments.honest_windows:
             honest = check_quiet(measure_honest(calibration, arguments.honest_windows, arguments.window))
             calibration = calibration.model_copy(update={"honest": honest})

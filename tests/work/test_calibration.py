@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from ullage.claims import Evidence, Reading
+from ullage.cli.work import _calibration_lines
 from ullage.errors import FaultError, MalformedError, UndecidedError
 from ullage.work.calibration import (
     Calibration,
@@ -52,6 +53,16 @@ def test_a_unit_is_worth_the_fastest_exact_kernel_and_its_steps() -> None:
     assert MADE.worth.smallest == pytest.approx(0.18)
     assert MADE.worth.median == 0.2
     assert MADE.peak == pytest.approx(4 * 2 * 2048 * 8192 * 2048 / 0.16)
+
+
+def test_a_calibration_says_what_the_hypervisor_took_meanwhile() -> None:
+    assert not MADE.was_disturbed
+    assert not MADE.model_copy(update={"steal": 0.02}).was_disturbed
+    taken = MADE.model_copy(update={"steal": 0.05})
+    assert taken.was_disturbed
+    assert Calibration.from_bytes(taken.to_bytes()) == taken
+    assert any("hypervisor took 5.0%" in line for line in _calibration_lines(taken))
+    assert not any("hypervisor" in line for line in _calibration_lines(MADE))
 
 
 def test_a_calibration_far_below_the_data_sheet_fails_and_only_nameplate_stands() -> None:

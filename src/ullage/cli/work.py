@@ -303,6 +303,11 @@ def _calibration_lines(found: Calibration) -> list[str]:
         f"{found.together.median_high * 1e3:.2f}] at {found.together.confidence:g}",
         f"peak {found.peak / 1e12:.4g} Top/s over {found.slots} slots",
     ]
+    if found.was_disturbed:
+        lines.append(
+            f"WARNING: the hypervisor took {found.steal:.1%} of the time meanwhile. The median is too slow "
+            "by about as much, and an alarm by it hides a tenant of that size: calibrate where nobody else is."
+        )
     if found.honest:
         alarm = found.alarm(found.honest.seconds, DEPTH)
         lines.append(

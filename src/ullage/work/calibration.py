@@ -17,12 +17,12 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ullage.errors import MalformedError, UsageError
-from ullage.work import timing
+from ullage.work import steal, timing
 from ullage.work.alarm import Alarm, alarm_from, expected_fraction
 from ullage.work.datasheet import CALIBRATION_FLOOR, Nameplate
 from ullage.work.inference import Costs
 from ullage.work.shape import Shape
-from ullage.work.window import Worth
+from ullage.work.window import STEAL_LIMIT, Worth
 
 PAYLOAD_TYPE = "application/vnd.ullage.work-calibration+json"
 _MAX_BYTES = 1 << 20
@@ -105,6 +105,8 @@ class Calibration(_Part):
     generate: Seconds
     commit: Seconds
     together: UnitTime
+    steal: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of all time that the hypervisor took meanwhile: the median is too slow by about as much."""
     sheet: Sheet | None
     inference: InferenceTime | None = None
     honest: HonestWindows | None = None
@@ -147,6 +149,11 @@ class Calibration(_Part):
             return Alarm(expected_fraction(depth, unit, window_seconds))
         edge, edge_then = depth * unit / window_seconds, depth * unit / self.honest.seconds
         return alarm_from(self.honest.fractions, edge, edge_then)
+
+    @property
+    def was_disturbed(self) -> bool:
+        """Whether the hypervisor took more than from a window that says something."""
+        return self.steal is not None and self.steal > STEAL_LIMIT
 
     @property
     def share_of_sheet(self) -> float | None:
@@ -211,7 +218,9 @@ def measure(  # noqa: PLR0917 - a measurement has as many terms as it has
     products = {name: times for name, times in alone.items() if name not in timing.STEPS}
     quickest = min((t.smallest for t in products.values() if t.exact), default=0.0)
     near = tuple(n for n, t in products.items() if t.exact and t.smallest < _NEAR * quickest)
+    before = steal.read()
     together = timing.measure_together(shape, slots, seconds, near, repeats, device)
+    after = steal.read()
     units = list(together["unit"])
     low, high = median_interval(units, _CONFIDENCE)
     return Calibration(
@@ -239,6 +248,7 @@ def measure(  # noqa: PLR0917 - a measurement has as many terms as it has
             confidence=_CONFIDENCE,
             units=len(units),
         ),
+        steal=after.share_since(before) if before and after else None,
         sheet=None
         if sheet is None
         else Sheet(device=sheet.device, operations_per_second=sheet.operations_per_second, how=sheet.how),
