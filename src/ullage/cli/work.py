@@ -306,7 +306,7 @@ def _calibration_lines(found: Calibration) -> list[str]:
     if found.was_disturbed:
         lines.append(
             f"WARNING: the hypervisor took {found.steal:.1%} of the time meanwhile. The median is too slow "
-            "by about as much, and an alarm by it hides a tenant of that size: calibrate where nobody else is."
+            "by about as much, and an alarm by it hides a tenant of that size: use a quiet machine."
         )
     if found.honest:
         alarm = found.alarm(found.honest.seconds, DEPTH)
