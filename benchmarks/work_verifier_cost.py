@@ -108,11 +108,11 @@ def plot(rows: list[dict[str, float | str]], path: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     for check, colour in (("opening", "#2a6f97"), ("full", "#b5541c")):
-        for other, line in (("product", "-"), ("unit", "--")):
+        for other, line, beside in (("product", "-", "bottom"), ("unit", "--", "top")):
             shares = [float(row[f"{check}_over_{other}"]) for row in rows]
             axes.plot(sizes, shares, line, color=colour, marker="o")
             name = "one row" if check == "opening" else "full check"
-            axes.annotate(f"  {name} / {other}", (sizes[-1], shares[-1]), color=colour, va="center")
+            axes.annotate(f"  {name} / {other}", (sizes[-1], shares[-1]), color=colour, va=beside)
     middle = float(rows[1]["opening_over_product"])
     axes.plot(sizes, [middle * sizes[1] / n for n in sizes], ":", color="grey")
     axes.annotate("1/n  ", (sizes[0], middle * sizes[1] / sizes[0]), color="grey", ha="right")
