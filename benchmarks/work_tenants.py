@@ -5,8 +5,9 @@ and `tenant-20`), accounted live in windows of 60 s until the alarm sounds. Stop
 again with the same `--out` it goes on with the runs that are missing, under the calibration kept there. A
 share of 0 runs honest agents for ten windows each: no alarm is wanted. Windows from which the hypervisor took
 time say nothing, as in any account: a run goes on until enough others were seen, for at most three times as
-many. The machine has to be quiet; with `--beside` an honest run of as many windows follows each tenant in the
-same minutes, and shows whether it was: a tenant flagged where honest agents are flagged too proves nothing.
+many. The machine has to be quiet; with `--beside` an honest run follows each tenant, watched for as long as
+a tenant may take, and shows whether it was: a tenant flagged where honest agents are flagged too proves
+nothing.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def main() -> None:
             stream.write(json.dumps(done[-1]) + "\n")
         sys.stderr.write(json.dumps(done[-1]) + "\n")
         if arguments.beside:
-            fair = run(calibration, 0.0, max(1, done[-1]["told"]), arguments.window, arguments.openings)
+            fair = run(calibration, 0.0, LIMITS[arguments.share], arguments.window, arguments.openings)
             beside.append({**fair, "beside": arguments.share})
             with arguments.out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(beside[-1]) + "\n")
