@@ -116,6 +116,8 @@ def test_measuring_this_machine() -> None:
     assert 0 < found.worth.smallest <= found.worth.median
     assert {k.name for k in found.kernels if k.exact} == {"int8", "int8-rows", "float32", "packed-float64"}
     assert found.is_credible is None
+    assert found.steal is not None  # Linux tells
+    assert 0 <= found.steal <= 1
 
 
 def test_the_alarm_comes_from_honest_windows_where_there_are_some() -> None:
