@@ -1,10 +1,10 @@
 """How even the speed of this machine's processors is: `python benchmarks/core_speed.py --seconds 120`.
 
 Every processor hashes a quarter of a megabyte sixteen times, again and again: it fits into a cache of its
-own, so that neither memory nor system calls play a part. What changes is the processor's speed: its clock, and on
-a virtual machine, it may be, a neighbour on the other half of the core, which a guest cannot see and which is
-not `steal`. An account at the smallest times (docs/work.md) credits a machine with its mean speed over its
-best one, so `mean_over_best` is about what such an account can show here.
+own, so that neither memory nor system calls play a part. What changes is the processor's speed: its clock,
+and on a virtual machine, it may be, a neighbour on the other half of the core, which a guest cannot see and
+which is not `steal`. An account at the smallest times (docs/work.md) credits a machine with its mean speed
+over its best one, so `mean_over_best` is about what such an account can show here.
 """
 
 from __future__ import annotations
