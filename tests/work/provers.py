@@ -92,6 +92,15 @@ class Invents(Prover):
             yield answer
 
 
+class Strays(Prover):
+    """Two thousand roots for a job that was never issued, after each that was."""
+
+    def answer(self, message: Message) -> Iterator[Message]:
+        yield from super().answer(message)
+        if isinstance(message, Job):
+            yield from (Root(1 << 40, bytes(32)) for _ in range(2000))
+
+
 class Shouts(Prover):
     """A frame longer than any that a prover may send."""
 
@@ -132,7 +141,7 @@ PROVERS: dict[str, type[Prover]] = {
     kind.__name__: kind
     for kind in (
         Prover, AnswersNan, OmitsTiles, DoublesTiles, ChangesCommitment,
-        Silent, Leaves, Garbles, Invents, Shouts, WrongClock, Floods, Late,
+        Silent, Leaves, Garbles, Invents, Strays, Shouts, WrongClock, Floods, Late,
     )
 }  # fmt: skip
 

@@ -109,6 +109,7 @@ def test_a_lost_agent_is_named_and_does_not_pause_the_account() -> None:
     [
         ("Garbles", "does not send"),
         ("Invents", "which it does not have"),
+        ("Strays", "more than 1000 messages that are no answers"),
         ("Shouts", "A frame of 2061 bytes came; 2048 is the most here"),
     ],
 )

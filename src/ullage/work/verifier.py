@@ -42,6 +42,11 @@ Clock = Callable[[], int]
 _MAX_FINDINGS = 1000
 _SEND_SECONDS = 1.0
 """A prover whose buffers are full for so long does not read. It loses its slot, and holds nobody up."""
+_MAX_STRAY = 1000
+"""Messages a connection that are no answers. Each costs the verifier time, and a verifier that is late slows
+the companion as it slows the machine."""
+_NAMED_STRAY = 5
+"""So many of them are findings: more would push others out of the account."""
 _MAX_UNITS = 65_536
 """Jobs a slot that are kept until a window is over, as many as a prover has to keep: who answers faster than
 that answers without computing, and would fill the verifier's memory."""
@@ -86,19 +91,19 @@ class Session:
         self._streams: dict[int, Stream] = {}
         self._asked: set[tuple[int, int]] = set()
         self._held: Counter[int] = Counter()
+        self._stray: Counter[int] = Counter()
         self._threads: list[threading.Thread] = []
         self._full = FullCheck(self.terms.shape) if self.terms.mode is Mode.FULL else None
 
-    def start(self) -> None:
-        """Connect every slot. Returns when all are ready or their time is over."""
+    def start(self) -> bool:
+        """Connect every slot. Returns when all are ready or their time is over; whether all are."""
         ready = [threading.Event() for _ in range(self.terms.slots)]
         for slot, event in enumerate(ready):
             thread = threading.Thread(target=self._keep_slot, args=(slot, event), daemon=True)
             thread.start()
             self._threads.append(thread)
         deadline = time.monotonic() + self.terms.connect_seconds
-        for event in ready:
-            event.wait(max(0.0, deadline - time.monotonic()))
+        return all(event.wait(max(0.0, deadline - time.monotonic())) for event in ready)
 
     def stop(self) -> None:
         """Close all connections."""
@@ -188,6 +193,17 @@ class Session:
             if len(self._findings) < _MAX_FINDINGS:
                 self._findings.append(finding)
 
+    def _note_stray(self, slot: int, finding: str) -> None:
+        """Note a message that is no answer, the first few of a connection.
+
+        Raises MalformedError when there were too many.
+        """
+        self._stray[slot] += 1
+        if self._stray[slot] <= _NAMED_STRAY:
+            self._note(finding)
+        if self._stray[slot] > _MAX_STRAY:
+            raise MalformedError(f"it sent more than {_MAX_STRAY} messages that are no answers.")
+
     def _send_quietly(self, stream: Stream, *messages: Open | Forget) -> None:
         try:
             stream.send(*messages)
@@ -223,6 +239,7 @@ class Session:
         stream = Stream(connection, limit, _SEND_SECONDS)
         with self._lock:
             self._streams[slot] = stream
+        self._stray[slot] = 0
         stream.send(Hello(terms.mode, terms.shape, terms.depth, self._identity))
         answer = stream.receive(terms.connect_seconds)
         if not isinstance(answer, Ready):
@@ -260,7 +277,7 @@ class Session:
                     raise MalformedError("it sent a product that nobody asked for.")
                 self._full.take(unit, message)
             case Refuse(code):
-                self._note(f"slot {slot} refused to answer (code {code})")
+                self._note_stray(slot, f"slot {slot} refused to answer (code {code})")
             case _:
                 raise MalformedError("it sent a message that a prover does not send.")
 
@@ -275,10 +292,11 @@ class Session:
             else:
                 unit = None
         if unit is None:
-            self._note(
+            self._note_stray(
+                slot,
                 f"slot {slot} sent a second root for job {number}; the first one stands"
                 if known
-                else f"slot {slot} sent a root for job {number}, which it does not have"
+                else f"slot {slot} sent a root for job {number}, which it does not have",
             )
             return
         if self._full and not unit.late:
@@ -295,4 +313,4 @@ class Session:
                 self.paths.setdefault((number, row), path)
                 self._arrived.notify_all()
                 return
-        self._note(finding)
+        self._note_stray(slot, finding)
