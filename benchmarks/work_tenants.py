@@ -8,26 +8,34 @@ time say nothing, as in any account: a run goes on until enough others were seen
 many. The machine has to be quiet; with `--beside` an honest run follows each tenant, watched for as long as
 a tenant may take, and shows whether it was: a tenant flagged where honest agents are flagged too proves
 nothing.
+
+`--machine-cores 0-1 --companion-cores 2-3` puts the machine on some cores and a companion on others, where
+the verifier runs too; `--honest-windows 20` then measures the alarm beside it. The alarm judges what the
+machine did over what the companion did, whatever the hypervisor took from both.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ullage.errors import UndecidedError
 from ullage.redteam.work.agent import running_agent
 from ullage.redteam.work.registry import HONEST
-from ullage.work.calibration import Calibration, measure
+from ullage.work.calibration import Calibration, HonestWindows, measure
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
-from ullage.work.twin import check_quiet, measure_honest
+from ullage.work.stream import parse_address
+from ullage.work.twin import check_quiet
 from ullage.work.verifier import DEPTH, Terms
+from work_accounting import on_cores, parse_cores, process
 
 NAMES = {0.0: HONEST, 0.05: "tenant-5", 0.1: "tenant-10", 0.2: "tenant-20", 0.5: "tenant-50"}
 LIMITS = {0.0: 10, 0.05: 30, 0.1: 10, 0.2: 2, 0.5: 2}
@@ -39,28 +47,58 @@ _MOST = 3
 """So many times as long a run may take."""
 
 
-def run(
-    calibration: Calibration, share: float, windows: int, seconds: float, openings: int
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Setting:
+    """What is the same in every run. `companion`: its agent, if there is one."""
+
+    calibration: Calibration
+    seconds: float
+    openings: int
+    cores: frozenset[int]
+    companion: Terms | None
+    quiet: bool = False
+    """Whether no alarm ends a run."""
+
+
+def run(setting: Setting, share: float, windows: int) -> dict[str, Any]:
     """One live account, to the alarm or to its end."""
-    worth = calibration.worth
-    alarm = calibration.alarm(seconds, DEPTH)
-    seen, outcomes = [], []
-    with running_agent(NAMES[share], calibration.slots) as (host, port):
+    calibration, seconds = setting.calibration, setting.seconds
+    alarm = calibration.alarm(seconds, DEPTH, beside=setting.companion is not None)
+    seen: list[float] = []
+    judged: list[float | None] = []
+    outcomes, steal = [], []
+    with contextlib.ExitStack() as stack:
+        with on_cores(setting.cores):
+            host, port = stack.enter_context(running_agent(NAMES[share], calibration.slots))
         terms = Terms(host, port, calibration.slots, calibration.unit_shape)
-        for window in Accounting(Plan(terms, worth, seconds, _MOST * windows, openings)).windows():
+        plan = Plan(
+            terms,
+            calibration.worth,
+            seconds,
+            _MOST * windows,
+            setting.openings,
+            companion=setting.companion,
+        )
+        account = stack.enter_context(contextlib.closing(Accounting(plan).windows()))
+        for window in account:
             seen.append(round(window.accounted(median=True), 4))
+            judged.append(None if window.judged is None else round(window.judged, 4))
             outcomes.append(window.outcome.value)
-            if window.is_told:
-                alarm.add(window.accounted(median=True))
-            if alarm.fired_at or alarm.seen == windows:
+            steal.append(window.steal)
+            alarm.add_all([window])
+            if (alarm.fired_at and not setting.quiet) or alarm.seen == windows:
                 break
     return {
         "share": share,
         "flagged_at": alarm.fired_at,
         "told": alarm.seen,
         "in_time": alarm.fired_at is not None and alarm.fired_at <= LIMITS[share],
+        "limit": alarm.limit,
+        "expected": alarm.expected,
         "fractions": seen,
+        "judged": judged,
+        "steal": steal,
+        "at": time.time(),
         "outcomes": outcomes,
     }
 
@@ -80,37 +118,69 @@ def main() -> None:
     parser.add_argument("--beside", action="store_true", help="an honest run after each tenant")
     parser.add_argument("--honest-windows", type=int, default=0, help="for the alarm, before the first run")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; an existing file is continued")
+    parser.add_argument("--machine-cores", default="", help="cores of the machine, such as 0-1; all without")
+    parser.add_argument("--companion-cores", default="", help="cores of a companion; none without")
     arguments = parser.parse_args()
+    cores = parse_cores(arguments.machine_cores)
+    if arguments.machine_cores:
+        arguments.slots = len(cores)
+    with contextlib.ExitStack() as stack:
+        companion = None
+        if arguments.companion_cores:
+            beside = parse_cores(arguments.companion_cores)
+            os.sched_setaffinity(0, beside)  # the verifier: its few rows are the companion's loss
+            command = ("work", "agent", "--listen", "127.0.0.1:0", "--full-priority", "--slots")
+            address, _ = stack.enter_context(process(beside, *command, str(len(beside))))
+            companion = Terms(*parse_address(address), len(beside), Shape.parse(arguments.shape))
+        play(arguments, cores, companion)
+
+
+def calibrated(arguments: argparse.Namespace, cores: frozenset[int], companion: Terms | None) -> Calibration:
+    """A new calibration of these cores, with honest windows if they are asked for."""
+    shape = Shape.parse(arguments.shape)
+    with on_cores(cores):
+        for _ in range(_CALIBRATIONS):
+            calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
+            if companion or not calibration.was_disturbed:
+                break
+        else:
+            raise UndecidedError("The hypervisor took time from every calibration: run on a quiet machine.")
+    if not arguments.honest_windows:
+        return calibration
+    # Not the calibration's own command: with the verifier where it is in every other run.
+    setting = Setting(calibration, arguments.window, arguments.openings, cores, companion, quiet=True)
+    shown = run(setting, 0.0, arguments.honest_windows)["judged"]
+    honest = HonestWindows(
+        seconds=arguments.window,
+        fractions=tuple(fraction for fraction in shown if fraction is not None),
+        companion_slots=companion.slots if companion else None,
+    )
+    return calibration.model_copy(update={"honest": check_quiet(honest)})
+
+
+def play(arguments: argparse.Namespace, cores: frozenset[int], companion: Terms | None) -> None:
+    """All runs that are missing."""
     end = time.monotonic() + 60 * arguments.minutes
     rows: list[dict[str, Any]] = []
     if arguments.out.exists():
         rows = [json.loads(line) for line in arguments.out.read_text("utf-8").splitlines()]
         calibration = Calibration.model_validate(rows[0]["calibration"])
     else:
-        shape = Shape.parse(arguments.shape)
-        for _ in range(_CALIBRATIONS):
-            calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
-            if not calibration.was_disturbed:
-                break
-        else:
-            raise UndecidedError("The hypervisor took time from every calibration: run on a quiet machine.")
-        if arguments.honest_windows:
-            honest = check_quiet(measure_honest(calibration, arguments.honest_windows, arguments.window))
-            calibration = calibration.model_copy(update={"honest": honest})
+        calibration = calibrated(arguments, cores, companion)
         rows = [{"calibration": calibration.model_dump(mode="json")}]
         arguments.out.write_text(json.dumps(rows[0]) + "\n", "utf-8")
+    setting = Setting(calibration, arguments.window, arguments.openings, cores, companion)
     done = [row for row in rows[1:] if row["share"] == arguments.share and "beside" not in row]
     beside = [row for row in rows[1:] if row.get("beside") == arguments.share]
-    longest = (_MOST * LIMITS[arguments.share] * arguments.window + 20) * (2 if arguments.beside else 1)
+    most = 1 if companion else _MOST
+    longest = (most * LIMITS[arguments.share] * arguments.window + 20) * (2 if arguments.beside else 1)
     while len(done) < arguments.runs and time.monotonic() + longest < end:
-        done.append(
-            run(calibration, arguments.share, LIMITS[arguments.share], arguments.window, arguments.openings)
-        )
+        done.append(run(setting, arguments.share, LIMITS[arguments.share]))
         with arguments.out.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(done[-1]) + "\n")
         sys.stderr.write(json.dumps(done[-1]) + "\n")
         if arguments.beside:
-            fair = run(calibration, 0.0, LIMITS[arguments.share], arguments.window, arguments.openings)
+            fair = run(setting, 0.0, LIMITS[arguments.share])
             beside.append({**fair, "beside": arguments.share})
             with arguments.out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(beside[-1]) + "\n")

@@ -17,8 +17,10 @@ WINDOW = Window(
 
 def test_round_trip(tmp_path: Path) -> None:
     windows = [WINDOW, replace(WINDOW, steal=None, findings=(), inference=Inference(1.5, 1.5, 2.0))]
-    evidence.write(tmp_path / "account", (), windows)
-    assert evidence.read(tmp_path / "account") == windows
+    for name, companion in (("account", None), ("beside", 0.875)):
+        made = [replace(window, companion=companion) for window in windows]
+        evidence.write(tmp_path / name, (), made)
+        assert evidence.read(tmp_path / name) == made
     with pytest.raises(UsageError, match="not empty"):
         evidence.write(tmp_path / "account", (), windows)
 
@@ -29,6 +31,7 @@ def test_round_trip(tmp_path: Path) -> None:
         {"seconds": 0.0}, {"seconds": math.nan}, {"seconds": None}, {"slots": 0}, {"credited": None},
         {"credited": -1}, {"unit_smallest": -1.0}, {"unit_smallest": math.nan}, {"unit_median": math.inf},
         {"steal": math.nan}, {"steal": -0.5}, {"inference_seconds": -60.0},
+        {"companion": math.nan}, {"companion": -0.1},
         {"inference_operations": math.inf}, {"bad": 400}, {"start": "1970"}, {"findings": [1]},
     ],
 )  # fmt: skip
@@ -41,6 +44,21 @@ def test_windows_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, o
     table = pa.Table.from_pylist([{**evidence.row(WINDOW), **changes}])
     pq.write_table(table, tmp_path / "evidence" / "work.parquet")
     with pytest.raises(MalformedError):
+        evidence.read(tmp_path)
+
+
+def test_accounts_that_mix_or_know_no_companions_are_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "evidence").mkdir()
+    rows = [evidence.row(WINDOW), evidence.row(replace(WINDOW, companion=0.9))]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "evidence" / "work.parquet")
+    with pytest.raises(MalformedError, match="others without"):
+        evidence.read(tmp_path)
+    old = pa.Table.from_pylist(rows).drop_columns(["companion"])
+    pq.write_table(old, tmp_path / "evidence" / "work.parquet")
+    with pytest.raises(MalformedError, match="of version 1"):
         evidence.read(tmp_path)
 
 

@@ -17,10 +17,19 @@ from ullage.errors import ExitCode, MalformedError, UsageError
 if TYPE_CHECKING:
     from ullage.work.calibration import Calibration
     from ullage.work.run import Costs
+    from ullage.work.verifier import Terms
     from ullage.work.window import Window
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 ShapeText = Annotated[str, typer.Option(help="M,K,N of a unit: int8 (M, K) times (K, N).")]
+CompanionAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The verifier's own agent on the same hardware, if there is one."),
+]
+CompanionSlots = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Slots of the companion; as many as the machine's without."),
+]
 _DEFAULT_SHAPE = "2048,8192,2048"
 
 
@@ -67,6 +76,8 @@ def calibrate(
         int, typer.Option(min=0, max=10_000, help="Windows of an honest account, for the alarm; 0 for none.")
     ] = 0,
     window: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds of such a window.")] = 60.0,
+    companion: CompanionAddress = None,
+    companion_slots: CompanionSlots = None,
     as_json: Json = False,
 ) -> None:
     """Measure what a unit is worth, on the verifier's own twin of the machine, and sign it.
@@ -79,11 +90,19 @@ def calibrate(
     from ullage.work import calibration as room
     from ullage.work.datasheet import cpu_nameplate, gpu_nameplate, read_cpuinfo
     from ullage.work.shape import Shape
+    from ullage.work.stream import parse_address
+    from ullage.work.verifier import Terms
 
     if out.exists():
         raise UsageError(f"{out} exists; give --out a new file, so that no calibration is lost.")
     if honest_windows == 1:
         raise UsageError("One window says nothing about scatter; give --honest-windows 2 or more, or 0.")
+    if (companion or companion_slots) and not (companion and honest_windows):
+        raise UsageError(
+            "A companion works beside honest windows: give --companion HOST:PORT, --companion-slots and "
+            "--honest-windows 40 together."
+        )
+    beside = parse_address(companion) if companion else None
     signer = load_verifier_keys(keys).verdict
     name = _check_device(device)
     sheet = gpu_nameplate(slots, name) if name else cpu_nameplate(cores or slots, read_cpuinfo())
@@ -93,7 +112,8 @@ def calibrate(
     if honest_windows:
         from ullage.work.twin import check_quiet, measure_honest
 
-        honest = check_quiet(measure_honest(found, honest_windows, window, device))
+        terms = Terms(*beside, companion_slots or slots, found.unit_shape) if beside else None
+        honest = check_quiet(measure_honest(found, honest_windows, window, device, terms))
         found = found.model_copy(update={"honest": honest})
     write_new(out, seal_payload(found.to_bytes(), room.PAYLOAD_TYPE, signer), 0o644)
     if as_json:
@@ -116,6 +136,7 @@ def account(
     openings: Annotated[int, typer.Option(min=1, max=100_000, help="Rows opened a window.")] = 360,
     due: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds until a unit is late.")] = 5.0,
     full: Annotated[bool, typer.Option("--full", help="Have every product sent and checked.")] = False,
+    companion: CompanionAddress = None,
     inspected: Annotated[
         bool, typer.Option("--inspected", help="The number of slots was inspected, not declared.")
     ] = False,
@@ -129,10 +150,9 @@ def account(
     """Account for a machine's compute: verified inference and verified filler over wall time.
 
     Ends with 0 if every window passed and the alarm was silent, 1 if a window failed or the alarm sounded, 3
-    if windows were lost to the hypervisor, rows that were asked for never came, or the calibration does not
-    stand. Interrupted, it judges the
-    windows that are over. `ullage work credit` adds inference, once an audit has verified the log; until
-    then a serving machine looks idle.
+    if windows were lost to the hypervisor or the companion was, rows that were asked for never came, or the
+    calibration does not stand. Interrupted, it judges the windows that are over. `ullage work credit` adds
+    inference, once an audit has verified the log; until then a serving machine looks idle.
     """
     from ullage.work import evidence
     from ullage.work.protocol import Mode
@@ -146,8 +166,12 @@ def account(
     host, port = parse_address(prover)
     mode = Mode.FULL if full else Mode.OPENINGS
     terms = Terms(host, port, found.slots, found.unit_shape, mode, due_seconds=due)
-    worth = found.worth
-    plan = Plan(terms, worth, window, max(1, round(seconds / window)), openings)
+    beside = _companion_terms(companion, found, due) if companion else None
+    if found.honest and found.honest.is_beside and not beside:
+        typer.echo(
+            "the calibration's honest windows had a companion: without one they set no alarm", err=True
+        )
+    plan = Plan(terms, found.worth, window, max(1, round(seconds / window)), openings, companion=beside)
     accounting = Accounting(plan)
     windows: list[Window] = []
     with meter(quiet=quiet) as progress:
@@ -194,7 +218,8 @@ def finish(
 
     windows, calibration = list(made.windows), made.calibration
     seconds = windows[0].seconds if windows else 60.0
-    alarm = calibration.alarm(seconds, DEPTH)
+    beside = any(window.companion is not None for window in windows)
+    alarm = calibration.alarm(seconds, DEPTH, beside=beside)
     expected = alarm.expected
     alarm.add_all(windows)
     claims = make_claims(
@@ -215,6 +240,7 @@ def finish(
                 "fired_at": alarm.fired_at,
                 "expected": expected,
                 "limit": alarm.limit,
+                "beside_companion": beside,
                 "windows": alarm.seen,
                 "raised_at": alarm.raised_at,
                 "raised_to": alarm.expected,
@@ -265,6 +291,20 @@ def load_calibration(path: Path, key: Path) -> tuple[Calibration, str]:
     return Calibration.from_bytes(payload), "sha256:" + hashlib.sha256(payload).hexdigest()
 
 
+def _companion_terms(address: str, calibration: Calibration, due: float) -> Terms:
+    """Where the companion listens, as it did when honest windows were measured. Raises UsageError."""
+    from ullage.work.stream import parse_address
+    from ullage.work.verifier import Terms
+
+    slots = calibration.honest.companion_slots if calibration.honest else None
+    if slots is None:
+        raise UsageError(
+            "The calibration has no honest windows beside a companion, so nobody knows what is honest here; "
+            "calibrate with --companion HOST:PORT --honest-windows 40."
+        )
+    return Terms(*parse_address(address), slots, calibration.unit_shape, due_seconds=due)
+
+
 def _check_device(device: str) -> str | None:
     """The GPU's name, None for the CPU. Raises UsageError."""
     if device == "cpu":
@@ -309,9 +349,10 @@ def _calibration_lines(found: Calibration) -> list[str]:
             "by about as much, and an alarm by it hides a tenant of that size: use a quiet machine."
         )
     if found.honest:
-        alarm = found.alarm(found.honest.seconds, DEPTH)
+        alarm = found.alarm(found.honest.seconds, DEPTH, beside=found.honest.is_beside)
+        what = "honest windows beside a companion" if found.honest.is_beside else "honest windows"
         lines.append(
-            f"{len(found.honest.fractions)} honest windows of {found.honest.seconds:g} s: the alarm expects "
+            f"{len(found.honest.fractions)} {what} of {found.honest.seconds:g} s: the alarm expects "
             f"{alarm.expected:.3f} and sounds above {alarm.limit:.3f}"
         )
     if found.sheet:
@@ -323,9 +364,10 @@ def _calibration_lines(found: Calibration) -> list[str]:
 
 def _window_line(window: Window) -> str:
     steal = "unknown" if window.steal is None else f"{window.steal:.2%}"
+    companion = "" if window.companion is None else f"companion {window.companion:.3f}, "
     return (
         f"window {window.index}: {window.credited} units, accounted {window.accounted():.3f} (smallest "
         f"times), {window.accounted(median=True):.3f} (median times), {window.openings} rows opened, "
-        f"{window.bad} wrong, {window.missing} missing, {window.late} late, steal {steal}: "
+        f"{window.bad} wrong, {window.missing} missing, {window.late} late, {companion}steal {steal}: "
         f"{window.outcome.value}" + "".join(f"\n  {finding}" for finding in window.findings[:3])
     )

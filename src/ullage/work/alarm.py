@@ -8,7 +8,8 @@ Noise of a few per cent a window never adds up, because each honest window takes
 A machine is held to what it has shown. Three windows in a row above the expected by more than `excess` show
 that it does more: units are verified, so no prover can make that up. From then on the smallest of the three
 is what is expected. A tenant that was there from the first window on gains by a calibration that is too slow
-all the same: only a better one finds it.
+all the same: only a better one finds it. Beside a companion nothing of that: the ratio also rises when
+something slows the companion.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Alarm:
     shift: float = SHIFT
     limit: float = LIMIT
     excess: float = EXCESS
+    """Infinite: what is expected never rises."""
     level: float = 0.0
     fired_at: int | None = None
     """Number of windows seen when it first sounded."""
@@ -64,10 +66,10 @@ class Alarm:
         return sounds
 
     def add_all(self, windows: Iterable[Window]) -> None:
-        """Take in every window that says something: not those that the hypervisor took time from."""
+        """Take in every window that says something (`Window.judged`)."""
         for window in windows:
-            if window.is_told:
-                self.add(window.accounted(median=True))
+            if (fraction := window.judged) is not None:
+                self.add(fraction)
 
     def _look_up(self, fraction: float) -> None:
         self._stretch = [*self._stretch, fraction] if fraction > self.expected + self.excess else []

@@ -9,7 +9,9 @@ but then the others' time is unaccounted. `docs/work.md` has the rules, and
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from statistics import median
 from typing import Annotated, Literal
 
@@ -88,9 +90,16 @@ class HonestWindows(_Part):
     """Windows of an honest account of the twin, and their fractions at median times."""
 
     seconds: Seconds
+    companion_slots: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Slots of the companion that worked beside it, if one did: the fractions are over its own."""
     fractions: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=2)], ...], Field(min_length=2, max_length=10_000)
     ]
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether the fractions are over a companion's."""
+        return self.companion_slots is not None
 
 
 class Calibration(_Part):
@@ -142,13 +151,20 @@ class Calibration(_Part):
         """Operations a second of all slots at the fastest kernel's smallest time."""
         return self.slots * self.unit_shape.operations / self.product_seconds
 
-    def alarm(self, window_seconds: float, depth: int) -> Alarm:
-        """The alarm for an account with windows of this length and so many jobs outstanding a slot."""
+    def alarm(self, window_seconds: float, depth: int, *, beside: bool = False) -> Alarm:
+        """The alarm for an account with windows of this length and so many jobs outstanding a slot.
+
+        `beside`: the account has a companion. It loses at a window's edges what the machine loses. Honest
+        windows that were measured the other way say nothing here.
+        """
         unit = self.worth.median
-        if self.honest is None:
-            return Alarm(expected_fraction(depth, unit, window_seconds))
-        edge, edge_then = depth * unit / window_seconds, depth * unit / self.honest.seconds
-        return alarm_from(self.honest.fractions, edge, edge_then)
+        honest = self.honest if self.honest and self.honest.is_beside == beside else None
+        lost = 0 if beside else depth
+        if honest is None:
+            found = Alarm(expected_fraction(lost, unit, window_seconds))
+        else:
+            found = alarm_from(honest.fractions, lost * unit / window_seconds, lost * unit / honest.seconds)
+        return replace(found, excess=math.inf) if beside else found
 
     @property
     def was_disturbed(self) -> bool:

@@ -6,6 +6,7 @@ Busy time and operations, both against calibration and against the data sheet.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from ullage.claims import Bound, Claim, Evidence, Interval, Trust
@@ -28,6 +29,11 @@ _INFERENCE = (
     "recorded inference was computed here at the twin's cost, prefixes once, on the cheapest schedule that "
     "the log's times allow, a step taking no record further than one token: no client in league sent prompts "
     "whose answers were known without it"
+)
+_BESIDE = "share of what the companion did"
+_COMPANION = (
+    "the companion could do as much as the machine at any time, and nobody on the machine's side slowed it: "
+    "what slows both alike, be it a hypervisor in league with the prover, does not show"
 )
 
 
@@ -93,11 +99,43 @@ def make_claims(
     return (
         claim("compute.accounted_fraction", fraction, slot_time, lower, proven, on_twin),
         claim("compute.accounted_fraction_median", fraction_median, slot_time, lower, measured, on_twin),
+        *_beside_claims(
+            used,
+            total if credible else None,
+            claim("compute.accounted_beside_companion", None, _BESIDE, Bound.ESTIMATE, measured, on_twin),
+        ),
         claim("compute.accounted_flop", flop, "share of calibrated peak", lower, proven, on_twin),
         claim("compute.accounted_flop_nameplate", nameplate, "share of data sheet", lower, proven, trusts),
         claim("work.uncomputed_share", bad_share, rows, Bound.UPPER, proven, trusts),
         _rate_claim(total, claim("work.failed_openings", None, rows, Bound.ESTIMATE, measured, trusts)),
     )
+
+
+def _beside_claims(used: Sequence[Window], total: Total | None, empty: Claim) -> tuple[Claim, ...]:
+    """The account over what the companion did meanwhile; no claim where there was none.
+
+    The mean of the windows, less what the openings leave, with Student's interval: it takes windows as
+    independent.
+    """
+    if not any(window.companion is not None for window in used):
+        return ()
+    ratios = [ratio for window in used if (ratio := window.judged) is not None]
+    if total is None or len(ratios) < 2:
+        return (empty.model_copy(update={"evidence": Evidence.NOT_COVERED}),)
+    from scipy.stats import t
+
+    kept = 1.0 - total.bad_share
+    mean = statistics.fmean(ratios) * kept
+    error = float(t.ppf((1 + CONFIDENCE) / 2, len(ratios) - 1))
+    error *= statistics.stdev(ratios) * kept / math.sqrt(len(ratios))
+    update = {
+        "value": mean,
+        "interval": Interval(low=max(0.0, mean - error), high=mean + error, confidence=CONFIDENCE),
+        "evidence": Evidence.MEASURED,
+        "assumptions": (*empty.assumptions, _COMPANION),
+        "sample": f"{len(ratios)} windows in which the companion showed what could be done; {empty.sample}",
+    }
+    return (empty.model_copy(update=update),)
 
 
 def _left_out(windows: Sequence[Window], used: Sequence[Window]) -> tuple[str, ...]:

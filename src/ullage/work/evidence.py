@@ -15,7 +15,7 @@ from ullage.errors import FaultError, MalformedError, UsageError
 from ullage.work.window import Inference, Window, Worth
 
 _MAX_BYTES = 64 << 20
-_PLAIN = ("seconds", "slots", "credited", "late", "openings", "bad", "missing", "steal")
+_PLAIN = ("seconds", "slots", "credited", "late", "openings", "bad", "missing", "steal", "companion")
 _COUNTS = ("window", "slots", "credited", "late", "openings", "bad", "missing")
 
 
@@ -39,6 +39,7 @@ def row(window: Window) -> dict[str, object]:
         "accounted": window.accounted(),
         "accounted_median": window.accounted(median=True),
         "steal": window.steal,
+        "companion": window.companion,
         "outcome": window.outcome.value,
         "findings": list(window.findings),
     }
@@ -53,11 +54,16 @@ def read(directory: Path) -> list[Window]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise MalformedError(f"{path} is longer than {_MAX_BYTES} bytes, which no account is.")
-        windows = [_window(values) for values in pq.read_table(path).to_pylist()]
+        table = pq.read_table(path)
+        if "companion" not in table.column_names:
+            raise MalformedError(f"{path} is of version 1, which knew no companions; account again.")
+        windows = [_window(values) for values in table.to_pylist()]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise MalformedError(f"{path} is not the table of an account.") from error
     if not all(map(_can_be, windows)):
         raise MalformedError(f"{path} has a window that cannot be: a size or a time is out of range.")
+    if len({window.companion is None for window in windows}) > 1:
+        raise MalformedError(f"{path} has windows with a companion and others without, which no account has.")
     return windows
 
 
@@ -65,8 +71,9 @@ def _can_be(window: Window) -> bool:
     """Whether every number of a window is one that an account may have."""
     counts = (window.index, window.start_unix, window.slots, window.credited, window.late, window.openings,
               window.bad, window.missing, window.worth.operations)  # fmt: skip
-    times = (window.seconds, window.worth.smallest, window.worth.median, window.inference.smallest,
-             window.inference.operations, 0.0 if window.steal is None else window.steal)  # fmt: skip
+    times = [window.seconds, window.worth.smallest, window.worth.median, window.inference.smallest,
+             window.inference.operations]  # fmt: skip
+    times += [time for time in (window.steal, window.companion) if time is not None]
     return (
         all(isinstance(count, int) and count >= 0 for count in counts)
         and all(isinstance(time, float) and math.isfinite(time) and time >= 0 for time in times)
@@ -109,7 +116,7 @@ def write(directory: Path, claims: Sequence[Claim], windows: Sequence[Window]) -
                 (name, pa.float64())
                 for name in (
                     "seconds", "unit_smallest", "unit_median", "inference_seconds", "inference_operations",
-                    "accounted", "accounted_median", "steal",
+                    "accounted", "accounted_median", "steal", "companion",
                 )
             ),
             ("outcome", pa.string()),

@@ -5,6 +5,7 @@ The verifier's side of the protocol, in one process.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 
 from ullage.work import steal
+from ullage.work.companion import Companion
 from ullage.work.inference import Credit, within
 from ullage.work.kernels import Kernel, default_kernel, one_thread
 from ullage.work.openings import draw_rows, row_is_committed, true_rows
@@ -35,6 +37,8 @@ class Plan:
     least_openings: int = 20
     answer_seconds: float = 10.0
     """Time for paths to come."""
+    companion: Terms | None = None
+    """Where the verifier's own agent listens that works beside the machine, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,16 @@ class Accounting:
         self.costs = Costs()
         self._clock = clock
         self._session = Session(plan.terms, clock)
+        self._companion = Companion(plan.companion, plan.worth, clock) if plan.companion else None
         self._kernel: Kernel = default_kernel(plan.terms.shape.inner)
 
     def windows(self) -> Generator[Window]:
         """Yields each window soon after its end, while the next one is running."""
         length = int(self.plan.window_seconds * 1e9)
-        self._session.start()
         try:
+            if self._companion:
+                self._companion.start()
+            self._session.start()
             start = self._clock()
             unix = time.time_ns() - time.monotonic_ns()
             before = steal.read()
@@ -73,7 +80,10 @@ class Accounting:
                 yield self._close(index, start, end, start + unix, taken)
                 start = end
         finally:
-            self._session.stop()
+            with contextlib.ExitStack() as stack:  # the second is stopped even if the first fails to
+                if self._companion:
+                    stack.callback(self._companion.stop)
+                stack.callback(self._session.stop)
             self.costs = replace(
                 self.costs,
                 bytes_sent=self._session.bytes_sent,
@@ -84,7 +94,8 @@ class Accounting:
         plan, session = self.plan, self._session
         answered = session.answered_in(start, end)
         timely = [unit for unit in answered if not unit.late]
-        findings = list(session.take_findings())
+        beside, findings = self._companion.close(start, end) if self._companion else (None, [])
+        findings += session.take_findings()
         if plan.terms.mode is Mode.FULL:
             session.settle_full_checks(timely, plan.answer_seconds)
             bad = sum(unit.checked is False for unit in timely)
@@ -109,6 +120,7 @@ class Accounting:
             missing=missing,
             worth=plan.worth,
             steal=taken,
+            companion=beside,
             findings=tuple(findings[:_MAX_FINDINGS]),
         )
 

@@ -20,12 +20,16 @@ _OPENINGS = 20
 
 
 def measure_honest(
-    calibration: Calibration, windows: int, seconds: float, device: str = "cpu"
+    calibration: Calibration,
+    windows: int,
+    seconds: float,
+    device: str = "cpu",
+    companion: Terms | None = None,
 ) -> HonestWindows:
-    """Account for this machine as for any other, with its own honest agent.
+    """Account for this machine as for any other, with its own honest agent, beside a companion if given.
 
-    Windows that the hypervisor took time from say nothing, here as in any account, and are left out: this
-    takes `windows` x `seconds`, and up to twice that if there are such.
+    Without one, windows that the hypervisor took time from say nothing, here as in any account, and are left
+    out: this takes `windows` x `seconds`, and up to twice that if there are such.
 
     Raises FaultError if a window fails: then the calibration does not hold here. Raises UndecidedError if too
     few windows say something.
@@ -34,23 +38,31 @@ def measure_honest(
     host, port = listener.getsockname()[:2]
     with slot_workers(listener, calibration.slots, partial(Prover, device), idle_class=False):
         terms = Terms(host, port, calibration.slots, calibration.unit_shape, connect_seconds=120.0)
-        plan = Plan(terms, calibration.worth, seconds, 2 * windows, _OPENINGS)
+        plan = Plan(terms, calibration.worth, seconds, 2 * windows, _OPENINGS, companion=companion)
         with contextlib.closing(Accounting(plan).windows()) as account:
-            found = list(islice(filter(_says_something, account), windows))
+            found = list(islice((f for f in map(_fraction, account) if f is not None), windows))
     if len(found) < windows:
         lost = 2 * windows - len(found)
+        if companion:
+            raise UndecidedError(
+                f"The companion did too little in {lost} of {2 * windows} windows of the honest account to "
+                "show what could be done. See that its agent runs, with the right number of slots."
+            )
         raise UndecidedError(
             f"The hypervisor took time from {lost} of {2 * windows} windows of the honest account: nothing "
             "can be measured here now. Run on a machine that nobody shares."
         )
-    return HonestWindows(seconds=seconds, fractions=tuple(window.accounted(median=True) for window in found))
+    return HonestWindows(
+        seconds=seconds, fractions=tuple(found), companion_slots=companion.slots if companion else None
+    )
 
 
-def _says_something(window: Window) -> bool:
-    """Whether an honest window can be used. Raises FaultError for one that failed."""
-    if window.bad or window.missing or (window.is_told and not window.credited):
+def _fraction(window: Window) -> float | None:
+    """What the alarm would take of an honest window, if anything. Raises FaultError for one that failed."""
+    fraction = window.judged
+    if window.bad or window.missing or fraction == 0.0:
         raise FaultError("The twin's own honest account failed: " + "; ".join(window.findings[:4]))
-    return window.is_told
+    return fraction
 
 
 def check_quiet(honest: HonestWindows) -> HonestWindows:

@@ -11,6 +11,11 @@ STEAL_LIMIT = 0.02
 """Above this share taken away by the hypervisor a window says nothing."""
 IMPOSSIBLE = 1.05
 """More than this share of a machine's time means that its calibration is wrong, or its inventory."""
+COMPANION_CEILING = 1.5
+"""A machine that did so many times as much as its companion shows that something slowed that one alone."""
+COMPANION_FLOOR = 0.3
+"""A companion that did less than this share of what the twin does in a window shows nothing: it was lost, or
+the hypervisor took so much that a window is an accident."""
 
 
 @dataclass
@@ -81,6 +86,8 @@ class Window:
     worth: Worth
     inference: Inference = Inference()
     steal: float | None = None
+    companion: float | None = None
+    """What the companion accounted for meanwhile, at median times; None where there is none."""
     findings: tuple[str, ...] = field(default=())
 
     @property
@@ -113,13 +120,29 @@ class Window:
         return not stolen or self._is_failed
 
     @property
+    def judged(self) -> float | None:
+        """What the alarm takes: the account at median times, over the companion's where there is one.
+
+        None if neither says how much an honest machine would have shown: the hypervisor took time and there
+        is no companion, or that one was lost or slowed.
+        """
+        if self.companion is None:
+            return self.accounted(median=True) if self.is_told else None
+        if self.companion < COMPANION_FLOOR:
+            return None
+        ratio = self.accounted(median=True) / self.companion
+        return ratio if ratio <= COMPANION_CEILING else None
+
+    @property
     def outcome(self) -> Outcome:
-        """`fail` on proof of cheating; `cannot-tell` when the hypervisor took time, or rows that were asked
-        for never came: a lost agent and one that hides look alike. The alarm judges the rest.
+        """`fail` on proof of cheating; `cannot-tell` when the hypervisor took time, the companion was lost,
+        or rows that were asked for never came: a lost agent and one that hides look alike. The alarm judges
+        the rest.
         """
         if self._is_failed:
             return Outcome.FAIL
-        return Outcome.PASS if self.is_told and not self.missing else Outcome.CANNOT_TELL
+        tells = self.is_told and self.judged is not None and not self.missing
+        return Outcome.PASS if tells else Outcome.CANNOT_TELL
 
     @property
     def _is_failed(self) -> bool:

@@ -1,0 +1,55 @@
+"""A companion: an agent of the verifier's own that does filler beside the machine, in the same windows.
+
+On hardware that several share, speed changes from minute to minute, and a machine that is slower by q looks
+like one that gives q to a tenant (docs/work.md, Drift). A companion on the same hardware is slowed as the
+machine is, so what the machine accounts for over what the companion does is free of that drift. What only one
+of the two feels stays: a neighbour of one core, and whoever slows the companion on purpose.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from ullage.errors import FaultError
+from ullage.work.verifier import Clock, Session, Terms
+from ullage.work.window import Worth
+
+
+class Companion:
+    """The companion's session. Its products are not checked: it is the verifier's own."""
+
+    def __init__(self, terms: Terms, worth: Worth, clock: Clock = time.monotonic_ns) -> None:
+        self._session = Session(terms, clock)
+        self._worth = worth
+
+    def start(self) -> None:
+        """Connect its slots. Raises FaultError unless all of them answer."""
+        if not self._session.start():
+            terms = self._session.terms
+            raise FaultError(
+                f"The companion at {terms.host}:{terms.port} does not answer on all of {terms.slots} slots; "
+                "start it with `ullage work agent --full-priority --slots N`, and give the same N here."
+            )
+
+    def stop(self) -> None:
+        """Close its connections."""
+        self._session.stop()
+
+    def close(self, start: int, end: int) -> tuple[float, list[str]]:
+        """What it accounted for in [start, end] at median times, and what went wrong with it, in words.
+
+        0 if anything did: a machine that lost a slot did less, but a companion that lost one shows less than
+        could be done, and a tenant would hide behind the difference.
+        """
+        slots = self._session.terms.slots
+        answered = self._session.answered_in(start, end)
+        units = Counter(unit.slot for unit in answered)
+        findings = [f"companion: {finding}" for finding in self._session.take_findings()]
+        if late := sum(unit.late for unit in answered):
+            findings.append(f"companion: {late} units came too late")
+        findings += [f"companion: slot {slot} did nothing" for slot in range(slots) if not units[slot]]
+        self._session.forget_settled(end)
+        if findings:
+            return 0.0, findings
+        return len(answered) * self._worth.median / (slots * (end - start) / 1e9), []
