@@ -6,15 +6,15 @@ import pytest
 
 from tests.work.helpers import account, agent
 from tests.work.test_calibration import MADE
-from ullage.errors import UsageError
+from ullage.errors import UndecidedError, UsageError
+from ullage.redteam.work import suite
 from ullage.redteam.work.adversary import Catch, WorkAdversary
 from ullage.redteam.work.declared import ANSWERS, with_declared
 from ullage.redteam.work.not_run import HIDDEN, INVENTED, REPEATED
 from ullage.redteam.work.registry import WORK_ADVERSARIES, find, prover_class
-from ullage.redteam.work.suite import QUICK, Outcome, judge, run_suite, table
+from ullage.redteam.work.suite import QUICK, Played, judge, run_suite, table
 from ullage.work.calibration import Calibration
 from ullage.work.prover import Prover
-from ullage.work.shape import Shape
 from ullage.work.window import Outcome as WindowOutcome
 from ullage.work.window import Window
 
@@ -88,7 +88,56 @@ def test_declared_inference_earns_what_was_run(name: str, earned: float) -> None
 
 @pytest.mark.slow
 def test_the_suite() -> None:
-    outcomes: list[Outcome] = run_suite(find(["skipped-rows", "tenant-50"]), QUICK)
-    assert all(outcome.is_caught for outcome in outcomes)
-    assert len(table(outcomes)) == 3
-    assert Shape(512, 2048, 512) == QUICK.shape
+    played = run_suite(find(["skipped-rows", "tenant-50"]), QUICK)
+    assert all(outcome.is_caught for outcome in played.outcomes)
+    assert len(table(played)) == 4
+    assert not played.is_honest_accused
+    assert len(played.honest_before) == len(played.honest_after) == QUICK.account.count
+
+
+def test_nobody_is_judged_where_honest_windows_would_be_accused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four windows, of which the last two show half of what the first two did."""
+    full = Window(0, 0, 60.0, 4, 1200, 0, 360, 0, 0, MADE.worth, companion=1.0)
+    windows = [full, full, *[replace(full, credited=600)] * 2]
+    monkeypatch.setattr(suite, "measure", lambda *_, **__: MADE)
+    monkeypatch.setattr(suite, "play", lambda *_: windows)
+    with pytest.raises(UndecidedError, match="something else uses this machine"):
+        suite.baseline(QUICK, 4, None, lambda _: None)
+    monkeypatch.setattr(suite, "play", lambda *_: [full] * 4)
+    assert suite.baseline(QUICK, 4, None, lambda _: None).honest == (1.0,) * 4
+
+
+def test_an_honest_agent_that_is_accused_makes_the_table_worthless() -> None:
+    played = Played((), (1.0, 0.99), (0.7, 0.6), True)
+    assert "ACCUSED" in table(played)[-1]
+    assert "0.600 to 0.700 after" in table(played)[-1]
+
+
+@pytest.mark.parametrize(("after", "is_told"), [(1200, True), (600, False), (0, False)])
+def test_missing_work_accuses_nobody_where_an_honest_agent_was_accused(
+    monkeypatch: pytest.MonkeyPatch, after: int, is_told: bool
+) -> None:
+    """A tenant and a forger; then an honest agent that shows all, half, and one whose companion was lost."""
+    full = Window(0, 0, 60.0, 4, 1200, 0, 360, 0, 0, MADE.worth, companion=1.0)
+    shown = {
+        "tenant-50": replace(full, credited=600),
+        "skipped-rows": replace(full, bad=3),
+        "honest": full,
+    }
+    seen: list[str] = []
+
+    def play(name: str, *_: object) -> list[Window]:
+        seen.append(name)
+        if seen.count("honest") == 2:
+            return [replace(full, credited=after, companion=1.0 if after else 0.0)] * 4
+        return [shown[name]] * 4
+
+    monkeypatch.setattr(suite, "measure", lambda *_, **__: MADE)
+    monkeypatch.setattr(suite, "play", play)
+    played = suite._run(find(["tenant-50", "skipped-rows"]), QUICK, 4, None, lambda _: None)
+    found = {outcome.name: outcome for outcome in played.outcomes}
+    assert found["skipped-rows"].is_caught
+    assert found["tenant-50"].is_caught is is_told
+    assert found["tenant-50"].is_undecided is not is_told
+    assert not found["tenant-50"].must_be_caught or is_told
+    assert any("cannot tell" in line for line in table(played)) is not is_told

@@ -21,18 +21,28 @@ def work(
 ) -> None:
     """Let every cheater play against the accounting of compute, as processes of its own.
 
-    Prints one table and ends with 1 if one that the accounting must catch got away. The machine has to be
-    quiet: whatever else runs on it looks like a tenant.
+    Half of the machine plays the cheater, the other half is the verifier's companion. Prints one table and
+    ends with 1 if one that the accounting must catch got away, with 3 if that cannot be told, as when an
+    honest agent was accused at the end. Takes about half an hour, with --quick ten minutes.
     """
     from ullage.redteam.work.registry import find
     from ullage.redteam.work.suite import FULL, QUICK, claims_of, run_suite, table
 
     adversaries = [one for one in find(only or []) if only or not (quick and one.slow)]
-    outcomes = run_suite(adversaries, QUICK if quick else FULL, notes(quiet=quiet))
+    played = run_suite(adversaries, QUICK if quick else FULL, notes(quiet=quiet))
+    outcomes = played.outcomes
     if as_json:
+        honest = {
+            "before": played.honest_before,
+            "after": played.honest_after,
+            "accused": played.is_honest_accused,
+        }
         rows = [outcome.to_dict() for outcome in outcomes]
-        typer.echo(json.dumps({"adversaries": rows, "claims": to_json(claims_of(outcomes))}))
+        claims = to_json(claims_of(outcomes))
+        typer.echo(json.dumps({"adversaries": rows, "honest": honest, "claims": claims}))
     else:
-        typer.echo("\n".join(table(outcomes)))
+        typer.echo("\n".join(table(played)))
     if not all(outcome.is_caught for outcome in outcomes if outcome.must_be_caught):
         raise typer.Exit(ExitCode.FAIL)
+    if any(outcome.is_undecided for outcome in outcomes):
+        raise typer.Exit(ExitCode.CANNOT_TELL)
