@@ -29,7 +29,9 @@ from ullage.claims import Bound, Evidence, Reading, Trust, write_claims
 from ullage.cli.report_sources import Request, gather
 from ullage.errors import IntegrityError, MalformedError, UsageError
 from ullage.log.signed_note import NoteSigner
+from ullage.report.adversaries import played
 from ullage.report.claim_view import figure, groups
+from ullage.report.documents import Document
 from ullage.report.report_page import Report, make_report, render
 
 
@@ -114,6 +116,13 @@ def test_claims_of_games_are_not_claims_about_the_machine(everything: Report) ->
         view for group in everything.groups for view in group.claims if view.claim.name.startswith("token.")
     ]
     assert {view.broken for view in views} == {"breaker (of 2 that played)"}
+
+
+def test_an_adversary_of_whom_nothing_can_be_told_is_not_said_to_have_got_away() -> None:
+    row = {"name": "tenant-20", "accounted_honest": 1.0, "caught": False, "must_be_caught": True}
+    unknown = {**row, "undecided": True, "must_be_caught": False}
+    told = played([Document("redteam.json", DIGEST, (), {"adversaries": [row, unknown]})])
+    assert [(one.caught, one.broke) for one in told] == [("not caught", True), ("cannot tell", False)]
 
 
 def test_every_claim_is_there_with_its_assumptions(everything: Report) -> None:

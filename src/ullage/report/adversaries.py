@@ -116,7 +116,9 @@ def _work(row: Mapping[str, Any]) -> Played:
         leak=None,
         bound=None,
         unit="share",
-        caught=f"by {text_in(row, 'caught_by') or 'the account'}" if caught else "not caught",
+        caught=f"by {text_in(row, 'caught_by') or 'the account'}"
+        if caught
+        else ("cannot tell" if row.get("undecided") is True else "not caught"),
         broke=row.get("must_be_caught") is True and not caught,
         remark=text_in(row, "summary"),
     )
