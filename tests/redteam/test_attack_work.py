@@ -102,9 +102,9 @@ def test_nobody_is_judged_where_honest_windows_would_be_accused(monkeypatch: pyt
     monkeypatch.setattr(suite, "measure", lambda *_, **__: MADE)
     monkeypatch.setattr(suite, "play", lambda *_: windows)
     with pytest.raises(UndecidedError, match="something else uses this machine"):
-        suite.baseline(QUICK, 4, None, lambda _: None)
+        suite.baseline(QUICK, 4, False, lambda _: None)
     monkeypatch.setattr(suite, "play", lambda *_: [full] * 4)
-    assert suite.baseline(QUICK, 4, None, lambda _: None).honest == (1.0,) * 4
+    assert suite.baseline(QUICK, 4, False, lambda _: None).honest == (1.0,) * 4
 
 
 def test_an_honest_agent_that_is_accused_makes_the_table_worthless() -> None:
@@ -134,7 +134,7 @@ def test_missing_work_accuses_nobody_where_an_honest_agent_was_accused(
 
     monkeypatch.setattr(suite, "measure", lambda *_, **__: MADE)
     monkeypatch.setattr(suite, "play", play)
-    played = suite._run(find(["tenant-50", "skipped-rows"]), QUICK, 4, None, lambda _: None)
+    played = suite._run(find(["tenant-50", "skipped-rows"]), QUICK, 4, False, lambda _: None)
     found = {outcome.name: outcome for outcome in played.outcomes}
     assert found["skipped-rows"].is_caught
     assert found["tenant-50"].is_caught is is_told

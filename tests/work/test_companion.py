@@ -58,6 +58,21 @@ def test_what_the_hypervisor_took_is_not_claimed_beside_a_companion_either() -> 
     assert replace(units(0.6, companion=0.1), bad=1).outcome is Outcome.FAIL
 
 
+def test_a_machine_and_a_companion_that_both_do_the_impossible_show_a_stale_calibration() -> None:
+    """Calibrated in a slow minute: both do 1.3 times as much now, and nothing is wrong but the prices."""
+    fast = units(1.3, companion=1.3)
+    assert (fast.outcome, fast.is_impossible, fast.is_told) == (Outcome.CANNOT_TELL, False, False)
+    assert fast.judged == pytest.approx(1.0)
+    alone = units(1.3, companion=1.0)
+    assert (alone.outcome, alone.is_impossible) == (Outcome.FAIL, True)
+    assert units(1.3).outcome is Outcome.FAIL
+    assert replace(fast, bad=1).outcome is Outcome.FAIL
+    assert NAME not in claimed(fast)
+    found = claimed(units(0.9, companion=0.9), fast)["compute.accounted_fraction"]
+    assert found.value == pytest.approx(0.9 * 0.18 / 0.2, abs=0.05)
+    assert any("1 of them" in sentence for sentence in found.assumptions)
+
+
 def drifting(tenant: float, windows: int, seed: int) -> list[Window]:
     """A machine beside its companion. Speed falls and rises for minutes; each scatters by 1.5 % by itself."""
     generator = np.random.default_rng(seed)

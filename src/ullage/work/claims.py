@@ -143,9 +143,12 @@ def _left_out(windows: Sequence[Window], used: Sequence[Window]) -> tuple[str, .
     if len(used) == len(windows):
         return ()
     seconds = sum(window.seconds for window in windows) - sum(window.seconds for window in used)
+    outrun = sum(window.is_stale for window in windows if not window.is_told)
+    stale = f" or ({outrun} of them) the companion outran its calibration" if outrun else ""
     return (
-        f"nothing is claimed of {seconds:g} s in which the hypervisor took more than {STEAL_LIMIT:.0%}: a "
-        "machine whose neighbours can bring that about may do anything then",
+        f"nothing is claimed of {seconds:g} s ({len(windows) - len(used)} windows) in which the hypervisor "
+        f"took more than {STEAL_LIMIT:.0%}{stale}: a machine whose neighbours can bring that about may do "
+        "anything then",
     )
 
 

@@ -111,13 +111,14 @@ class Window:
 
     @property
     def is_told(self) -> bool:
-        """Whether the window says something: unless it fails, not if the hypervisor took time.
+        """Whether the window says something: unless it fails, not if the hypervisor took time, nor if the
+        calibration is stale.
 
         A window whose openings never came is told: what a prover holds back counts against it. If such
         windows were left out, it could choose what is judged.
         """
         stolen = self.steal is not None and self.steal > STEAL_LIMIT
-        return not stolen or self._is_failed
+        return not (stolen or self.is_stale) or self._is_failed
 
     @property
     def judged(self) -> float | None:
@@ -146,7 +147,20 @@ class Window:
 
     @property
     def _is_failed(self) -> bool:
-        return bool(self.bad) or self.accounted() > IMPOSSIBLE
+        return bool(self.bad) or self.is_impossible
+
+    @property
+    def is_impossible(self) -> bool:
+        """Whether the machine did more than it can by its calibration, which its companion does not."""
+        return self.accounted() > IMPOSSIBLE and not self.is_stale
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the companion, too, did more than the calibration has for possible: hardware that several
+        share was slower then. What the two did can still be compared."""
+        if self.companion is None:
+            return False
+        return self.companion * self.worth.smallest / self.worth.median > IMPOSSIBLE
 
 
 @dataclass(frozen=True)

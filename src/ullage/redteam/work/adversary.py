@@ -35,6 +35,8 @@ class WorkAdversary:
     mode: Mode = Mode.OPENINGS
     slow: bool = False
     """Left out by --quick."""
+    companion: str = "honest"
+    """The agent that is the verifier's companion: it runs the fastest kernel that the verifier knows."""
 
     def calibration(self, honest: Calibration) -> Calibration:
         """The calibration that the verifier is led to use: the twin's own, unless the cheat is in it."""

@@ -26,4 +26,11 @@ class FasterKernel(WorkAdversary):
         return honest.model_copy(update={"kernels": (kernel,), "together": together, "sheet": None})
 
 
-FASTER_KERNEL = FasterKernel("faster-kernel", "priced at float32, runs int8", Prover, Catch.IMPOSSIBLE, 0.5)
+FASTER_KERNEL = FasterKernel(
+    "faster-kernel",
+    "priced at float32, runs int8",
+    Prover,
+    Catch.IMPOSSIBLE,
+    0.5,
+    companion="float32-as-int8",
+)

@@ -7,6 +7,7 @@ taken for tenants.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
@@ -24,7 +25,7 @@ from ullage.work.protocol import Mode
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
 from ullage.work.verifier import Terms
-from ullage.work.window import IMPOSSIBLE, Window
+from ullage.work.window import Window
 
 CONFIDENCE = 0.99
 _BASELINES = 3
@@ -66,11 +67,11 @@ QUICK = Size(Shape(512, 2048, 512), 40, 5.0, Windows(2, 2.0), Windows(4, 10.0))
 
 @dataclass(frozen=True)
 class Ground:
-    """What all of them are held against. `companion` is None where there is no second processor."""
+    """What all of them are held against. There is no companion where there is no second processor."""
 
     size: Size
     slots: int
-    companion: tuple[str, int] | None
+    has_companion: bool
     calibration: Calibration
     honest: tuple[float, ...]
     """What honest windows showed, over the companion's."""
@@ -151,20 +152,17 @@ def run_suite(
     """Play each of them once. Raises UndecidedError if honest windows scatter too much."""
     cores = len(os.sched_getaffinity(0))
     slots = max(1, cores // 2)
-    if cores == 1:
-        return _run(adversaries, size, slots, None, progress)
-    with running_agent(HONEST, slots) as companion:
-        return _run(adversaries, size, slots, companion, progress)
+    return _run(adversaries, size, slots, cores > 1, progress)
 
 
 def _run(
     adversaries: Iterable[WorkAdversary],
     size: Size,
     slots: int,
-    companion: tuple[str, int] | None,
+    has_companion: bool,
     progress: Callable[[str], None],
 ) -> Played:
-    ground = baseline(size, slots, companion, progress)
+    ground = baseline(size, slots, has_companion, progress)
     outcomes = []
     for adversary in adversaries:
         progress(adversary.name)
@@ -182,9 +180,7 @@ def _undecided(outcome: Outcome) -> Outcome:
     return replace(outcome, is_undecided=True, caught_by=None, windows_to_catch=None, seconds_to_catch=None)
 
 
-def baseline(
-    size: Size, slots: int, companion: tuple[str, int] | None, progress: Callable[[str], None]
-) -> Ground:
+def baseline(size: Size, slots: int, has_companion: bool, progress: Callable[[str], None]) -> Ground:
     """The calibration, and honest windows under it.
 
     Raises UndecidedError if the alarm would sound for them: what else runs here looks like a tenant, or,
@@ -194,13 +190,13 @@ def baseline(
         progress("calibration")
         calibration = measure("this machine", size.shape, slots, size.calibrate_seconds, None, repeats=3)
         progress(HONEST)
-        ground = Ground(size, slots, companion, calibration, ())
+        ground = Ground(size, slots, has_companion, calibration, ())
         windows = play(HONEST, Mode.OPENINGS, calibration, ground, size.account)
         honest = _judged(windows)
         if len(honest) < max(2, size.account.count // 2) or max(honest) - min(honest) > _SCATTER:
             continue
         if judge(windows, calibration, statistics.median(honest))[0] is None:
-            return Ground(size, slots, companion, calibration, honest)
+            return Ground(size, slots, has_companion, calibration, honest)
     raise UndecidedError(
         "The honest prover's account scatters too much to judge anybody by: something else uses this "
         "machine. Run again when it is quiet."
@@ -211,12 +207,21 @@ def _judged(windows: Iterable[Window]) -> tuple[float, ...]:
     return tuple(window.judged for window in windows if window.judged is not None)
 
 
-def play(name: str, mode: Mode, calibration: Calibration, ground: Ground, wanted: Windows) -> list[Window]:
-    """Account for this agent's machine, beside the companion."""
+def play(  # noqa: PLR0917 - what is played, and on what
+    name: str,
+    mode: Mode,
+    calibration: Calibration,
+    ground: Ground,
+    wanted: Windows,
+    beside: str = HONEST,
+) -> list[Window]:
+    """Account for this agent's machine, beside a companion, which is an agent of this name."""
     size, slots = ground.size, ground.slots
-    with running_agent(name, slots) as (host, port):
-        terms = Terms(host, port, slots, size.shape, mode)
-        companion = Terms(*ground.companion, slots, size.shape) if ground.companion else None
+    with contextlib.ExitStack() as stack:
+        terms = Terms(*stack.enter_context(running_agent(name, slots)), slots, size.shape, mode)
+        companion = None
+        if ground.has_companion:
+            companion = Terms(*stack.enter_context(running_agent(beside, slots)), slots, size.shape)
         plan = Plan(
             terms, calibration.worth, wanted.seconds, wanted.count, size.openings, answer_seconds=5.0,
             companion=companion,
@@ -228,7 +233,7 @@ def challenge(adversary: WorkAdversary, ground: Ground) -> Outcome:
     """Run one cheater and say what caught it."""
     used = adversary.calibration(ground.calibration)
     wanted = ground.size.windows(adversary.catch)
-    windows = play(adversary.name, adversary.mode, used, ground, wanted)
+    windows = play(adversary.name, adversary.mode, used, ground, wanted, adversary.companion)
     if adversary.catch is Catch.AUDIT:
         from ullage.redteam.work.declared import with_declared
 
@@ -266,7 +271,7 @@ def judge(
     for number, window in enumerate(windows, 1):
         if window.bad or window.missing:
             return (Catch.OPENINGS if window.openings else Catch.FULL_CHECK), number
-        if window.accounted() > IMPOSSIBLE:
+        if window.is_impossible:
             return Catch.IMPOSSIBLE, number
         if window.judged is not None and alarm.add(window.judged):
             return Catch.ACCOUNT, number
