@@ -10,7 +10,11 @@ windows and alarms of all runs in it.
 
 `--machine-cores 0-2` gives agent and server these cores and leaves the others to the verifier and the load,
 which are not part of the machine. The load's unit is a quarter of what the server can do, so 4 saturates it.
-Takes a fifth longer than `--seconds`, and 1.5 minutes.
+Takes a fifth longer than `--seconds`, and 1.5 minutes, and what the honest windows take.
+
+`--companion-cores 3` puts a companion on some of the others: the alarm then judges what the machine did over
+what the companion did, whatever the hypervisor took from both. Honest windows are measured with the agent and
+server of the account, before the load, beside the companion if there is one.
 """
 
 from __future__ import annotations
@@ -24,198 +28,24 @@ import statistics
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
-
-from ullage.work.calibration import Calibration, InferenceTime, measure
+from ullage.errors import UndecidedError
+from ullage.work.calibration import Calibration, HonestWindows, measure
 from ullage.work.datasheet import cpu_nameplate, read_cpuinfo
-from ullage.work.inference import Served, credit
+from ullage.work.inference import credit
 from ullage.work.run import Accounting, Plan, with_inference
 from ullage.work.shape import Shape
 from ullage.work.stream import parse_address
-from ullage.work.twin import check_quiet, measure_honest
+from ullage.work.twin import check_quiet
 from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome, Window, add_up
+from work_ground.load import Load, inference_times
+from work_ground.machine import companion_on, on_cores, parse_cores, process
 
-TOKENS = 48
-BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
-"""Inference is timed at these. Between two of them a step is taken to be as short as either allows."""
 PHASES = (0.0, 0.3, 1.0, 4.0, 1.0, 0.3)
 """Load, as multiples of `--rate`, in turns."""
-
-
-@dataclass
-class Load:
-    """Requests at a changing rate, and what came of them."""
-
-    address: str
-    rate: float
-    served: list[Served] = field(default_factory=list)
-    latencies: dict[float, list[float]] = field(default_factory=dict)
-    turned_away: int = 0
-    """Requests that were not sent, because 32 were open."""
-    failed: int = 0
-
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._client = httpx.Client(base_url=f"http://{self.address}", timeout=120)
-        self._model = self._client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
-        self._room = threading.Semaphore(32)
-
-    def ask(self, phase: float, prompt_words: int = 12, tokens: int = TOKENS) -> float:
-        words = " ".join(f"{random.randrange(10**6)}" for _ in range(prompt_words))
-        start_unix, start = time.time_ns(), time.perf_counter()
-        reply = self._client.post(
-            "/v1/completions",
-            json={
-                "model": self._model,
-                "prompt": words,
-                "max_tokens": tokens,
-                "seed": random.getrandbits(31),
-            },
-        )
-        seconds = time.perf_counter() - start
-        usage = reply.raise_for_status().json()["usage"]
-        with self._lock:
-            number = len(self.served)
-            # Prompts are random, so no prefix is shared; ids of its own stand for a record's tokens.
-            prompt = tuple(number * 10_000 + n for n in range(usage["prompt_tokens"]))
-            output = tuple(number * 10_000 + 5000 + n for n in range(usage["completion_tokens"]))
-            self.served.append(Served(number, start_unix, time.time_ns(), prompt, output, True))
-            self.latencies.setdefault(phase, []).append(seconds)
-        return seconds
-
-    def run(self, phases: tuple[float, ...], phase_seconds: float) -> None:
-        threads = []
-        for phase in phases:
-            end = time.monotonic() + phase_seconds
-            while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
-                gap = random.expovariate(phase * self.rate) if phase else left
-                self._stop.wait(min(gap, left))
-                if gap >= left or self._stop.is_set():
-                    continue
-                if not self._room.acquire(blocking=False):
-                    self.turned_away += 1
-                    continue
-                thread = threading.Thread(target=self._one, args=(phase,), daemon=True)
-                thread.start()
-                threads.append(thread)
-        for thread in threads:
-            thread.join(120)
-
-    def _one(self, phase: float) -> None:
-        try:
-            self.ask(phase)
-        except httpx.HTTPError:
-            with self._lock:
-                self.failed += 1
-        finally:
-            self._room.release()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def latency_alone(self, seconds: float) -> list[float]:
-        """Seconds of each request at load 1 without filler. Nothing of it is accounted."""
-        self.clear()
-        self.run((1.0,), seconds)
-        found = self.latencies.get(1.0, [])
-        self.clear()
-        return found
-
-    def clear(self) -> None:
-        self.served, self.latencies = [], {}
-
-
-def parse_cores(text: str) -> frozenset[int]:
-    """`0-2,5` as a set; everything that this process may use without one."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
-    return frozenset(found) or frozenset(os.sched_getaffinity(0))
-
-
-@contextlib.contextmanager
-def on_cores(cores: frozenset[int]) -> Iterator[None]:
-    """Processes that are started here stay on these cores."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@contextlib.contextmanager
-def process(cores: frozenset[int], *arguments: str) -> Iterator[tuple[str, int]]:
-    """`ullage …`, which prints its address; (address, pid)."""
-    command = [sys.executable, "-m", "ullage", *arguments]
-    with on_cores(cores):
-        running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with running:
-        try:
-            assert running.stdout is not None
-            line = running.stdout.readline()
-            yield line.strip().rpartition(" ")[2].removeprefix("http://"), running.pid
-        finally:
-            running.terminate()
-
-
-def processor_seconds(pid: int) -> float:
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def inference_times(load: Load, pid: int, seconds: float) -> tuple[InferenceTime, float]:
-    """Processor seconds a token of the server, at several batches, and for prompts: the twin's own figures.
-
-    Also the requests a second of the largest batch. What an answer took holds its prompt, which is taken out
-    again, since it earns by itself; its first token comes of the prompt.
-    """
-    load.ask(-1.0)  # nothing is timed cold
-    before, count = processor_seconds(pid), _prompts(load)
-    for _ in range(3):
-        load.ask(-1.0, prompt_words=100, tokens=1)
-    prefill = max(1e-9, (processor_seconds(pid) - before) / (_prompts(load) - count))
-    decode = []
-    saturated = 0.0
-    for batch in BATCHES:
-        workers = [
-            threading.Thread(target=_ask_until, args=(load, time.monotonic() + seconds)) for _ in range(batch)
-        ]
-        load.clear()
-        before, begin = processor_seconds(pid), time.monotonic()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        saturated = _tokens(load) / TOKENS / (time.monotonic() - begin)
-        spent = processor_seconds(pid) - before - prefill * _prompts(load)
-        decode.append((batch, max(1e-9, spent / max(1, _tokens(load) - len(load.served)))))
-    decode = [(batch, min(s for _, s in decode[: n + 1])) for n, (batch, _) in enumerate(decode)]
-    load.clear()
-    times = InferenceTime(prefill=min(prefill, decode[-1][1]), decode=tuple(decode), operations=0.0)
-    return times, saturated
-
-
-def _ask_until(load: Load, end: float) -> None:
-    while time.monotonic() < end:
-        load.ask(-1.0)
-
-
-def _prompts(load: Load) -> int:
-    return sum(len(one.prompt) for one in load.served)
-
-
-def _tokens(load: Load) -> int:
-    return sum(len(one.output) for one in load.served)
 
 
 def tenant(share: float, slots: int, seconds: float) -> list[subprocess.Popen[bytes]]:
@@ -229,11 +59,26 @@ def tenant(share: float, slots: int, seconds: float) -> list[subprocess.Popen[by
     return [subprocess.Popen(command) for _ in range(slots)]
 
 
+def measured_honest(plan: Plan) -> HonestWindows:
+    """What these windows show of a machine that is honest. Raises UndecidedError if they scatter too much."""
+    with contextlib.closing(Accounting(plan).windows()) as account:
+        shown = tuple(window.judged for window in account if window.judged is not None)
+    if len(shown) < 2:
+        raise UndecidedError("Too few honest windows say something: run on a quiet machine.")
+    honest = HonestWindows(
+        seconds=plan.window_seconds,
+        fractions=shown,
+        companion_slots=plan.companion.slots if plan.companion else None,
+    )
+    return check_quiet(honest)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=1800)
     parser.add_argument("--window", type=float, default=60)
     parser.add_argument("--machine-cores", default="", help="cores of the machine, such as 0-2; all without")
+    parser.add_argument("--companion-cores", default="", help="cores of a companion; none without")
     parser.add_argument("--slots", type=int, help="as many as the machine's cores without")
     parser.add_argument("--shape", default="2048,8192,2048")
     parser.add_argument(
@@ -247,49 +92,62 @@ def main() -> None:
     parser.add_argument("--tenant", type=float, default=0.0)
     parser.add_argument("--out", type=Path, help="JSON lines: add this run, and print all runs together")
     arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        account(arguments, stack)
+
+
+def account(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+    """Calibrate, serve, fill, report. Processes live as long as `stack`."""
     cores = parse_cores(arguments.machine_cores)
     slots = arguments.slots or len(cores)
     if arguments.machine_cores:  # the verifier and the load get what is left
         os.sched_setaffinity(0, os.sched_getaffinity(0) - cores or cores)
+    companion = companion_on(stack, arguments.companion_cores, arguments.shape)
     with on_cores(cores):
-        calibration = measure(
-            "this machine",
-            Shape.parse(arguments.shape),
-            slots,
-            arguments.calibrate,
-            cpu_nameplate(slots, read_cpuinfo()),
+        sheet = cpu_nameplate(slots, read_cpuinfo())
+        calibration = measure("this machine", Shape.parse(arguments.shape), slots, arguments.calibrate, sheet)
+    server, pid = stack.enter_context(process(cores, "serve", "--listen", "127.0.0.1:0"))
+    load = Load(server, arguments.rate or 1.0)
+    short = max(6.0, min(180.0, arguments.seconds / 10))
+    times, saturated = inference_times(load, pid, max(2.0, min(10.0, short / 4)))
+    load.rate = arguments.rate or saturated / 4
+    alone = load.latency_alone(short)
+    calibration = calibration.model_copy(update={"inference": times})
+    command = ("work", "agent", "--listen", "127.0.0.1:0", "--slots", str(slots))
+    with process(cores, *command) as (agent, _):
+        count = max(1, round(arguments.seconds / arguments.window))
+        terms = Terms(*parse_address(agent), slots, calibration.unit_shape)
+        plan = Plan(
+            terms, calibration.worth, arguments.window, count, arguments.openings, companion=companion
         )
         if arguments.honest_windows:
-            honest = check_quiet(measure_honest(calibration, arguments.honest_windows, arguments.window))
+            honest = measured_honest(replace(plan, windows=arguments.honest_windows))
             calibration = calibration.model_copy(update={"honest": honest})
-    count = max(1, round(arguments.seconds / arguments.window))
-    with process(cores, "serve", "--listen", "127.0.0.1:0") as (server, pid):
-        load = Load(server, arguments.rate or 1.0)
-        short = max(6.0, min(180.0, arguments.seconds / 10))
-        times, saturated = inference_times(load, pid, max(2.0, min(10.0, short / 4)))
-        load.rate = arguments.rate or saturated / 4
-        alone = load.latency_alone(short)
-        calibration = calibration.model_copy(update={"inference": times})
-        worth = calibration.worth
-        with process(cores, "work", "agent", "--listen", "127.0.0.1:0", "--slots", str(slots)) as (agent, _):
-            host, port = parse_address(agent)
-            terms = Terms(host, port, slots, calibration.unit_shape)
-            accounting = Accounting(Plan(terms, worth, arguments.window, count, arguments.openings))
-            phase_seconds = count * arguments.window / len(PHASES)
-            loader = threading.Thread(target=load.run, args=(PHASES, phase_seconds), daemon=True)
-            windows: list[Window] = []
-            loader.start()
-            tenants: list[subprocess.Popen[bytes]] = []
-            for window in accounting.windows():
-                windows.append(window)
-                if arguments.tenant and not tenants and len(windows) >= count // 3:
-                    with on_cores(cores):
-                        tenants = tenant(arguments.tenant, slots, arguments.seconds)
-            loader.join(phase_seconds)
-            for one in tenants:
-                one.terminate()
-        after = Load(server, load.rate).latency_alone(short)
+        accounting = Accounting(plan)
+        windows = under_load(arguments, accounting, load, cores)
+    after = Load(server, load.rate).latency_alone(short)
     report(arguments, calibration, windows, load, (alone, after), accounting)
+
+
+def under_load(
+    arguments: argparse.Namespace, accounting: Accounting, load: Load, cores: frozenset[int]
+) -> list[Window]:
+    """The windows while the load goes through its phases, with a tenant after the first third if asked."""
+    plan = accounting.plan
+    phase_seconds = plan.windows * plan.window_seconds / len(PHASES)
+    loader = threading.Thread(target=load.run, args=(PHASES, phase_seconds), daemon=True)
+    windows: list[Window] = []
+    tenants: list[subprocess.Popen[bytes]] = []
+    loader.start()
+    for window in accounting.windows():
+        windows.append(window)
+        if arguments.tenant and not tenants and len(windows) >= plan.windows // 3:
+            with on_cores(cores):
+                tenants = tenant(arguments.tenant, plan.terms.slots, arguments.seconds)
+    loader.join(phase_seconds)
+    for one in tenants:
+        one.terminate()
+    return windows
 
 
 def report(  # noqa: PLR0917 - all that is known at the end
@@ -301,10 +159,10 @@ def report(  # noqa: PLR0917 - all that is known at the end
     accounting: Accounting,
 ) -> None:
     assert calibration.inference is not None
-    worth = calibration.worth
+    worth, beside = calibration.worth, bool(arguments.companion_cores)
     windows = with_inference(windows, credit(load.served, calibration.inference.costs(), calibration.slots))
     told = [window for window in windows if window.is_told]
-    alarm = calibration.alarm(arguments.window, DEPTH)
+    alarm = calibration.alarm(arguments.window, DEPTH, beside=beside)
     alarm.add_all(windows)
     total = add_up(told, 0.99) if told else None
     filled = load.latencies.get(1.0, [])
@@ -316,15 +174,20 @@ def report(  # noqa: PLR0917 - all that is known at the end
         "unit_median_ms": worth.median * 1e3,
         "share_of_data_sheet": calibration.share_of_sheet,
         "windows": len(windows),
-        "cannot_tell": len(windows) - len(told),
+        "accounted_windows": len(told),
+        "cannot_tell": sum(window.judged is None for window in windows),
         "steal": [window.steal for window in windows],
         "accounted_fraction_smallest": total.fraction if total else None,
         "accounted_fraction_median": total.fraction_median if total else None,
         "per_window_median": [round(window.accounted(median=True), 4) for window in windows],
+        "judged": [None if window.judged is None else round(window.judged, 4) for window in windows],
+        "inference_share": [round(window.inference.median / window.capacity, 3) for window in windows],
+        "honest_windows": calibration.honest.fractions if calibration.honest else None,
         "inference_seconds": sum(window.inference.smallest for window in windows),
         "failed_windows": sum(window.outcome is Outcome.FAIL for window in windows),
         "alarm_at_window": alarm.fired_at,
         "alarm_expects": alarm.expected,
+        "alarm_limit": alarm.limit,
         "raised_at_window": alarm.raised_at,
         "tenant": arguments.tenant,
         "tenant_from_window": len(windows) // 3 if arguments.tenant else None,

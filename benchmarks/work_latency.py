@@ -37,7 +37,8 @@ from ullage.work.shape import Shape
 from ullage.work.stream import parse_address
 from ullage.work.verifier import Terms
 from ullage.work.window import STEAL_LIMIT, Worth
-from work_accounting import TOKENS, on_cores, parse_cores, process, processor_seconds
+from work_ground.load import TOKENS
+from work_ground.machine import on_cores, parse_cores, process, processor_seconds
 
 _IDLE_CLASS = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
 _HOGS = {

@@ -18,7 +18,8 @@ import time
 import numpy as np
 
 from ullage.work.inference import Costs, Served, credit
-from work_accounting import BATCHES, TOKENS, Load, inference_times, process, processor_seconds
+from work_ground.load import BATCHES, TOKENS, Load, inference_times
+from work_ground.machine import process, processor_seconds
 
 DOUBLINGS = (1, 2, 4, 8, 16)
 

@@ -32,10 +32,9 @@ from ullage.redteam.work.registry import HONEST
 from ullage.work.calibration import Calibration, HonestWindows, measure
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
-from ullage.work.stream import parse_address
 from ullage.work.twin import check_quiet
 from ullage.work.verifier import DEPTH, Terms
-from work_accounting import on_cores, parse_cores, process
+from work_ground.machine import companion_on, on_cores, parse_cores
 
 NAMES = {0.0: HONEST, 0.05: "tenant-5", 0.1: "tenant-10", 0.2: "tenant-20", 0.5: "tenant-50"}
 LIMITS = {0.0: 10, 0.05: 30, 0.1: 10, 0.2: 2, 0.5: 2}
@@ -125,14 +124,7 @@ def main() -> None:
     if arguments.machine_cores:
         arguments.slots = len(cores)
     with contextlib.ExitStack() as stack:
-        companion = None
-        if arguments.companion_cores:
-            beside = parse_cores(arguments.companion_cores)
-            os.sched_setaffinity(0, beside)  # the verifier: its few rows are the companion's loss
-            command = ("work", "agent", "--listen", "127.0.0.1:0", "--full-priority", "--slots")
-            address, _ = stack.enter_context(process(beside, *command, str(len(beside))))
-            companion = Terms(*parse_address(address), len(beside), Shape.parse(arguments.shape))
-        play(arguments, cores, companion)
+        play(arguments, cores, companion_on(stack, arguments.companion_cores, arguments.shape))
 
 
 def calibrated(arguments: argparse.Namespace, cores: frozenset[int], companion: Terms | None) -> Calibration:
