@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 
 from ullage.errors import FaultError, MalformedError, UsageError
 from ullage.work.protocol import LENGTH, Message, decode, encode
@@ -43,16 +44,17 @@ class Stream:
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message, None at the end of the stream.
 
-        Raises MalformedError, FaultError (also for time).
+        `timeout` is for the whole of it, however small the pieces that it comes in. Raises MalformedError,
+        FaultError (also for time).
         """
-        self._connection.settimeout(timeout)
-        head = self._exactly(LENGTH.size, may_end=True)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        head = self._exactly(LENGTH.size, deadline, may_end=True)
         if not head:
             return None
         (length,) = LENGTH.unpack(head)
         if not 1 <= length <= self._limit:
             raise MalformedError(f"A frame of {length} bytes came; {self._limit} is the most here.")
-        return decode(self._exactly(length))
+        return decode(self._exactly(length, deadline))
 
     def close(self) -> None:
         """Close, whatever state the connection is in."""
@@ -60,11 +62,14 @@ class Stream:
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
-    def _exactly(self, count: int, *, may_end: bool = False) -> bytes:
+    def _exactly(self, count: int, deadline: float | None, *, may_end: bool = False) -> bytes:
         data = bytearray(count)
         view, done = memoryview(data), 0
         while done < count:
             try:
+                # Never 0, which would mean not to wait at all.
+                left = None if deadline is None else max(1e-3, deadline - time.monotonic())
+                self._connection.settimeout(left)
                 got = self._connection.recv_into(view[done:])
             except TimeoutError as error:
                 raise FaultError("The other side did not answer in time.") from error
