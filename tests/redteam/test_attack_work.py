@@ -64,6 +64,17 @@ def test_a_kernel_priced_too_high_accounts_for_more_than_there_is() -> None:
     )
     used = find(["faster-kernel"])[0].calibration(honest)
     assert used.worth.smallest > 2 * honest.worth.smallest
+    window = Window(0, 0, 60.0, 4, 1200, 0, 360, 0, 0, used.worth, companion=1.0)
+    assert window.is_impossible
+    assert judge([window], used, 1.0) == (Catch.IMPOSSIBLE, 1)
+    assert judge([replace(window, worth=honest.worth)], honest, 1.0) == (None, None)
+
+
+def test_rows_that_never_come_convict_nobody_and_count_as_work_not_done() -> None:
+    """A lost agent and one that hides look alike: only what is missing from the account accuses."""
+    one = Window(0, 0, 60.0, 4, 1200, 0, 360, 0, 1, MADE.worth, companion=1.0)
+    assert judge([one] * 6, MADE, 1.0) == (None, None)
+    assert judge([replace(one, missing=72)], MADE, 1.0) == (Catch.ACCOUNT, 1)
 
 
 def test_names() -> None:

