@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,37 @@ def test_a_character_over_several_tokens_comes_whole(ours: ModelTokenizer) -> No
     assert len(ids) > 3, "the smiley must be spread over tokens for this test to say anything"
     decoder = ours.stream_decoder()
     assert [decoder.push(token) for token in ids] == ["", "", "", chr(0x1F600), "a"][-len(ids) :]
+
+
+class _Counting:
+    """The bytes of UTF-8 as tokens, and how many were decoded."""
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def token(self, token_id: int) -> str:
+        return chr(token_id)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        self.decoded += len(ids)
+        return bytes(ids).decode("utf-8", "replace")
+
+
+@given(st.lists(st.sampled_from((0x61, 0x80, 0xAC, 0xC3, 0xE2, 0xF0, 0x9F, 0x82)), max_size=400))
+def test_bytes_in_any_order_join_to_the_decoded_text(ids: list[int]) -> None:
+    tokenizer = _Counting()
+    decoder = StreamDecoder(tokenizer)
+    deltas = [decoder.push(token) for token in ids]
+    assert "".join([*deltas, decoder.finish()]) == bytes(ids).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("ids", [[0xE2] * 4000, [0xF0, 0x9F] * 2000, [0x61] + [0x80] * 4000])
+def test_characters_that_never_become_whole_are_not_decoded_for_each_further_token(ids: list[int]) -> None:
+    tokenizer = _Counting()
+    decoder = StreamDecoder(tokenizer)
+    text = "".join([*map(decoder.push, ids), decoder.finish()])
+    assert text == bytes(ids).decode("utf-8", "replace")
+    assert tokenizer.decoded < 300 * len(ids)  # it was 2,000 a token, and more for more
 
 
 class _ByteFallback:

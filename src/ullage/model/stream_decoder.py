@@ -7,6 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_HOLD = 32
+"""Tokens that are held back at most while a character is incomplete. Its bytes lie closer together, unless
+tokens without text are among them. Without a limit a server could have all that it ever sent decoded again for
+each further token."""
+_CHARACTER_BYTES = 4
 _BYTE_TOKEN = re.compile(r"^<0x[0-9A-Fa-f]{2}>$")
 
 
@@ -49,12 +54,30 @@ class StreamDecoder:
             return ""
         text = self._tokenizer.decode(self._window)
         if text.endswith(_REPLACEMENT):
-            return ""
+            return self._release_old(text)
         return self._release(text)
 
     def finish(self) -> str:
         """What was held back, with U+FFFD for characters that stayed incomplete. Call once, at the end."""
         return self._release(self._tokenizer.decode(self._window)) if self._window else ""
+
+    def _release_old(self, text: str) -> str:
+        """What lies too far back to belong to a character that is still to be completed."""
+        cut = len(self._window) - _HOLD
+        if cut < self._settled + _HOLD:  # seldom, so that a token is not looked at for each further one
+            return ""
+        for end in range(cut, cut - _CHARACTER_BYTES, -1):
+            part = self._tokenizer.decode(self._window[:end])
+            if text.startswith(part):  # not within a character
+                settled, rest = self._settled, self._window[end:]
+                self._window = self._window[:end]
+                delta = self._release(part)
+                if not delta:
+                    self._window = self._window[settled:]
+                    self._settled = end - settled
+                self._window += rest
+                return delta
+        return ""
 
     def _release(self, text: str) -> str:
         before = self._tokenizer.decode(self._window[: self._settled])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ullage.tap.answer import Delta, EventReader, read_answer, read_event
 from ullage.tap.failures import Failure, UpstreamError
@@ -23,6 +23,7 @@ from ullage.tap.whole import COMPLETIONS_PATH
 _BODY_BASE = 1 << 20
 _BODY_PER_TOKEN = 512  # a token's id and text in a whole answer
 _EVENT_PER_TOKEN = 4096  # a token's event in a stream
+_AT_ONCE = 64  # tokens of a whole answer that are decoded without a look at the clock
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,15 @@ async def _pull_answer(
     data = await response.whole(_BODY_BASE + _BODY_PER_TOKEN * tokens)
     if pacer is not None:
         await pacer.clock.keep_clear()
-    choice.take(read_answer(data))
+    delta = read_answer(data)
+    if not choice.stepwise:
+        choice.take(delta)
+        return
+    choice.take(replace(delta, ids=delta.ids[:_AT_ONCE]))
+    for first in range(_AT_ONCE, len(delta.ids), _AT_ONCE):
+        if pacer is not None:
+            await pacer.clock.keep_clear()  # a long answer would delay others' slots
+        choice.take(replace(delta, ids=delta.ids[first : first + _AT_ONCE], prompt_ids=None))
 
 
 async def _pull_events(
