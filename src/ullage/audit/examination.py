@@ -281,8 +281,11 @@ def _output_lengths(reader: LogReader) -> dict[int, int]:
         elif isinstance(entry, CloseEntry):
             unfinished.discard(entry.counter)
             lengths[entry.counter] = entry.output_tokens
-    for counter in unfinished:
-        lengths[counter] = len(reader.record(counter).output_ids)
+    if unfinished:  # in one reading: a busy tap's log ends with as many as were in flight
+        for record in reader.all_records(only=frozenset(unfinished)):
+            if not isinstance(record, Record):
+                raise UsageError(f"Record {record.counter} cannot be read ({record.reason.value}).")
+            lengths[record.counter] = len(record.output_ids)
     return lengths
 
 

@@ -116,8 +116,25 @@ def audit(
     if release_after is not None and sealed is None:
         raise UsageError("--release-after is the time of a sealed verdict: give it with --sealed.")
     if sealed is not None:
-        if keys is None or any(
-            (seed_key, out, calibration, bound, draws, capacity, exact, entropy, engine != "local")
+        others = (
+            seed_key,
+            out,
+            calibration,
+            calibration_key,
+            bound,
+            draws,
+            reference_url,
+            threads,
+            workers,
+            address,
+        )
+        if (
+            keys is None
+            or any(one is not None for one in others)
+            or capacity
+            or exact
+            or entropy
+            or engine != "local"
         ):
             raise UsageError(
                 "--sealed signs one verdict: it takes --keys, --sample, --dtype, --key and --record-keys."

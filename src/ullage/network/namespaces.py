@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ullage.errors import FaultError, UllageError, UsageError
+from ullage.errors import FaultError, UsageError
 from ullage.network import syscalls
 
 FOLDER = Path("/run/netns")
@@ -169,7 +169,7 @@ def _in_thread(function: Callable[[], _Result]) -> _Result:
     def call() -> None:
         try:
             outcome.append(function())
-        except (OSError, UllageError) as error:
+        except BaseException as error:  # raised again in the thread that asked
             failure.append(error)
 
     thread = threading.Thread(target=call, name="ullage-namespace")
