@@ -181,7 +181,7 @@ def report(  # noqa: PLR0917 - all that is known at the end
         "accounted_fraction_median": total.fraction_median if total else None,
         "per_window_median": [round(window.accounted(median=True), 4) for window in windows],
         "judged": [None if window.judged is None else round(window.judged, 4) for window in windows],
-        "inference_share": [round(window.inference.median / window.capacity, 3) for window in windows],
+        "inference_share": [round(window.inference.shown / window.capacity, 3) for window in windows],
         "honest_windows": calibration.honest.fractions if calibration.honest else None,
         "inference_seconds": sum(window.inference.smallest for window in windows),
         "failed_windows": sum(window.outcome is Outcome.FAIL for window in windows),

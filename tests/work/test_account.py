@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.work.test_calibration import MADE
-from ullage.errors import MalformedError
+from ullage.errors import MalformedError, UsageError
 from ullage.work import steal
 from ullage.work.alarm import Alarm, alarm_from, expected_fraction
 from ullage.work.claims import make_claims
 from ullage.work.openings import largest_bad_share
+from ullage.work.run import Accounting, Plan
+from ullage.work.shape import Shape
+from ullage.work.verifier import Terms
 from ullage.work.window import Inference, Outcome, Unit, Window, Worth, add_up
 
 WORTH = Worth(0.19, 0.2, 1000)
@@ -30,7 +33,7 @@ def test_a_unit_counts_only_within_one_window() -> None:
 def test_fractions() -> None:
     assert math.isclose(FULL.accounted(median=True), 1.0)
     assert math.isclose(FULL.accounted(), 0.95)
-    half = replace(FULL, credited=600, inference=Inference(60.0, 60.0, 5.0))
+    half = replace(FULL, credited=600, inference=Inference(60.0, 60.0, 60.0, 5.0))
     assert math.isclose(half.accounted(median=True), 0.75)
     assert math.isclose(replace(FULL, missing=36).accounted(median=True), 0.9)
 
@@ -44,6 +47,43 @@ def test_outcomes() -> None:
     assert replace(FULL, missing=1).outcome is Outcome.CANNOT_TELL
     assert replace(FULL, missing=1, bad=1).outcome is Outcome.FAIL
     assert replace(FULL, credited=1400).outcome is Outcome.FAIL  # more than the machine can do
+
+
+def test_inference_is_claimed_at_the_least_and_judged_by_what_the_log_shows() -> None:
+    """No server has the schedule of the least: a machine that serves all day would seem to give 15 % away."""
+    serving = replace(FULL, credited=0, inference=Inference(204.0, 240.0, 200.0, 1.0))
+    assert serving.accounted() == pytest.approx(0.85)
+    assert serving.judged == pytest.approx(1.0)
+    assert add_up([serving], 0.99).fraction == pytest.approx(0.85)
+    alarm = Alarm(0.97)
+    alarm.add_all([serving] * 30)
+    assert alarm.fired_at is None
+    alarm.add_all(
+        [replace(serving, inference=Inference(163.0, 192.0, 160.0, 1.0))] * 2
+    )  # a fifth is a tenant's
+    assert alarm.fired_at == 31
+
+
+def test_only_what_was_surely_spent_in_a_window_makes_it_impossible() -> None:
+    """A record's inference is spread over its life, so one that spans two may be put into the wrong."""
+    spanning = replace(FULL, credited=1150, inference=Inference(48.0, 48.0, 0.0, 1.0))
+    assert spanning.accounted() > 1.1
+    assert spanning.outcome is Outcome.PASS
+    assert replace(spanning, inference=Inference(48.0, 48.0, 48.0, 1.0)).outcome is Outcome.FAIL
+
+
+def test_a_window_that_the_verifiers_own_checks_held_up_says_nothing() -> None:
+    held_up = replace(FULL, credited=700, held_up=0.3)
+    assert (held_up.outcome, held_up.is_told, held_up.judged) == (Outcome.CANNOT_TELL, False, None)
+    assert replace(held_up, bad=1).outcome is Outcome.FAIL
+    assert replace(held_up, held_up=0.01).outcome is Outcome.PASS
+
+
+def test_windows_with_more_units_than_a_prover_keeps_are_refused() -> None:
+    terms = Terms("127.0.0.1", 9, 4, Shape(512, 512, 512))
+    with pytest.raises(UsageError, match="take windows of 41 s or less"):
+        Accounting(Plan(terms, Worth(0.005, 0.005, 1), window_seconds=60.0))
+    Accounting(Plan(terms, Worth(0.005, 0.005, 1), window_seconds=40.0))
 
 
 def test_holding_rows_back_neither_passes_nor_takes_a_window_out_of_the_account() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from tests.work.helpers import SMALL, WORTH
+from ullage.errors import MalformedError
 from ullage.work import run
 from ullage.work.commitment import commit
 from ullage.work.kernels import int8
@@ -28,9 +31,9 @@ def session() -> Session:
 
 
 @pytest.fixture
-def stream() -> Stream:
-    listener = socket.create_server(("127.0.0.1", 0))
-    return Stream(socket.create_connection(listener.getsockname()), 2048)
+def stream() -> Iterator[Stream]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Stream(socket.create_connection(listener.getsockname()), 2048)
 
 
 def test_a_slot_does_not_answer_for_another(session: Session, stream: Stream) -> None:
@@ -50,6 +53,39 @@ def test_the_first_path_that_was_asked_for_stands(session: Session) -> None:
     session._take_proof(0, 0, 5, first)
     session._take_proof(0, 0, 5, second)
     assert session.paths == {(0, 5): first}
+    assert session.take_findings() == ("slot 0 sent a second path (job 0, row 5); the first one stands",)
+
+
+def test_who_sends_one_path_again_and_again_loses_the_slot(session: Session) -> None:
+    """Each costs the verifier time, and a verifier that is late slows the companion."""
+    session._take_proof(0, 0, 5, (bytes(32),))
+    for _ in range(1000):
+        session._take_proof(0, 0, 5, (bytes(32),))
+    with pytest.raises(MalformedError, match="more than 1000 messages that are no answers"):
+        session._take_proof(0, 0, 5, (bytes(32),))
+
+
+def test_a_job_is_answered_on_its_own_connection_or_not_at_all(session: Session, stream: Stream) -> None:
+    """Who breaks the connection again and again would have any number of jobs at once."""
+    session._streams[0] = stream
+    session._connections[0] = 1
+    session.units[2] = Unit(2, 0, bytes(32), 15, connection=1)
+    session._take_root(0, stream, 0, bytes(32), 20)
+    assert session.units[0].answered is None
+    assert session.take_findings() == ("slot 0 sent a root for job 0, which it does not have",)
+    session._take_root(0, stream, 2, bytes(32), 20)
+    assert session.units[2].answered == 20
+
+
+def test_nobody_is_asked_for_what_an_earlier_connection_kept(session: Session, stream: Stream) -> None:
+    """The prover's new connection would refuse each, and lose its slot for messages that are no answers."""
+    session._asked.clear()
+    session._streams[0] = stream
+    session._connections[0] = 1
+    before = time.monotonic()
+    session.ask([(session.units[0], 5), (session.units[1], 6)], 30.0)
+    assert time.monotonic() - before < 5  # nor is anything waited for
+    assert (session._asked, stream.bytes_sent) == (set(), 0)
 
 
 def test_a_row_that_is_not_the_products_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from ullage.claims import Evidence, Reading
-from ullage.cli.work import _calibration_lines
-from ullage.errors import FaultError, MalformedError, UndecidedError
+from ullage.cli.work import _calibration_lines, _check_device
+from ullage.errors import FaultError, MalformedError, UndecidedError, UsageError
 from ullage.work.calibration import (
     Calibration,
     HonestWindows,
@@ -96,6 +96,11 @@ def test_an_inspector_does_not_rest_on_the_provers_calibration() -> None:
     claims = make_claims([window], MADE, subject="m", inventory_declared=False, twin=False, inputs={})
     read = {claim.name: claim.read_as(Reading.INSPECTOR).value for claim in claims}
     assert read["compute.accounted_fraction"] is None
+    assert read["work.uncomputed_share"] is not None
+    # Whose data sheet it is, and what a token takes, is said by who calibrates, too.
+    assert read["compute.accounted_flop_nameplate"] is None
+    own = make_claims([window], MADE, subject="m", inventory_declared=False, twin=True, inputs={})
+    read = {claim.name: claim.read_as(Reading.INSPECTOR).value for claim in own}
     assert read["compute.accounted_flop_nameplate"] is not None
 
 
@@ -170,6 +175,17 @@ def test_windows_that_the_hypervisor_took_time_from_are_left_out(monkeypatch: py
         measure_honest(made, 3, 60.0)
 
 
+@pytest.mark.parametrize("credited", [1500, 2600])
+def test_a_calibration_that_its_own_twin_outruns_is_not_signed(
+    monkeypatch: pytest.MonkeyPatch, credited: int
+) -> None:
+    """Each honest window of an account by it would fail."""
+    window = Window(0, 0, 60.0, 4, credited, 0, 20, 0, 0, MADE.worth, steal=0.0)
+    monkeypatch.setattr(Accounting, "windows", lambda _: (one for one in [window] * 6))
+    with pytest.raises(FaultError, match="Calibrate again on a quiet machine"):
+        measure_honest(MADE.model_copy(update={"slots": 0}), 3, 60.0)
+
+
 def test_windows_that_scatter_set_no_alarm() -> None:
     quiet = HonestWindows(seconds=60.0, fractions=(0.97, 0.972, 0.969, 0.971, 0.968))
     assert check_quiet(quiet) is quiet
@@ -188,6 +204,16 @@ def test_data_sheets() -> None:
     assert gpu.operations_per_second == 2 * 1979e12
     assert gpu_nameplate(1, "NVIDIA L40S") != gpu_nameplate(1, "NVIDIA L4")
     assert gpu_nameplate(1, "abacus") is None
+    assert gpu_nameplate(1, "NVIDIA L40") is None  # no L4: it does half as much again
+    known = gpu_nameplate(1, "NVIDIA A100-SXM4-80GB")
+    assert known is not None
+    assert known.operations_per_second == 624e12
+
+
+def test_workers_that_share_a_gpu_are_not_priced_as_gpus() -> None:
+    with pytest.raises(UsageError, match="cuda:0 is one slot, not 4"):
+        _check_device("cuda:0", 4)
+    assert _check_device("cpu", 4) is None
 
 
 def test_the_interval_of_a_median() -> None:

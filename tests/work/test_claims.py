@@ -22,7 +22,7 @@ def test_inference_rests_on_the_tap_whose_log_it_comes_from() -> None:
     plain = claimed(FULL)["compute.accounted_fraction"]
     assert Trust.TAP not in plain.trusts
     assert not any("recorded inference" in sentence for sentence in plain.assumptions)
-    for inference in (Inference(1.0, 1.0, 1.0), Inference(0.0, 0.0, 1.0)):
+    for inference in (Inference(1.0, 1.0, 1.0, 1.0), Inference(operations=1.0)):
         found = claimed(replace(FULL, inference=inference))
         for kind in ("fraction", "flop", "flop_nameplate"):
             name = f"compute.accounted_{kind}"

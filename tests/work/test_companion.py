@@ -27,7 +27,7 @@ from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
 from ullage.work.twin import measure_honest
 from ullage.work.verifier import DEPTH, Terms
-from ullage.work.window import COMPANION_CEILING, COMPANION_FLOOR, Outcome, Window, Worth
+from ullage.work.window import COMPANION_CEILING, COMPANION_FLOOR, Outcome, Window, Worth, add_up
 
 AGENT = "ullage.redteam.work.agent"
 NAME = "compute.accounted_beside_companion"
@@ -61,16 +61,31 @@ def test_what_the_hypervisor_took_is_not_claimed_beside_a_companion_either() -> 
 def test_a_machine_and_a_companion_that_both_do_the_impossible_show_a_stale_calibration() -> None:
     """Calibrated in a slow minute: both do 1.3 times as much now, and nothing is wrong but the prices."""
     fast = units(1.3, companion=1.3)
-    assert (fast.outcome, fast.is_impossible, fast.is_told) == (Outcome.CANNOT_TELL, False, False)
+    assert (fast.outcome, fast.is_impossible, fast.is_told) == (Outcome.PASS, False, True)
     assert fast.judged == pytest.approx(1.0)
+    assert fast.accounted() == pytest.approx(1.0, abs=0.001)  # not 1.24: a unit is worth less now
+    faster = units(1.4, companion=1.3)
+    assert (faster.outcome, faster.is_impossible, faster.is_told) == (Outcome.CANNOT_TELL, False, False)
     alone = units(1.3, companion=1.0)
     assert (alone.outcome, alone.is_impossible) == (Outcome.FAIL, True)
     assert units(1.3).outcome is Outcome.FAIL
     assert replace(fast, bad=1).outcome is Outcome.FAIL
-    assert NAME not in claimed(fast)
-    found = claimed(units(0.9, companion=0.9), fast)["compute.accounted_fraction"]
+    assert NAME not in claimed(faster)
+    found = claimed(units(0.9, companion=0.9), faster)["compute.accounted_fraction"]
     assert found.value == pytest.approx(0.9 * 0.18 / 0.2, abs=0.05)
     assert any("1 of them" in sentence for sentence in found.assumptions)
+
+
+def test_idling_while_the_companion_is_the_faster_for_it_takes_no_window_out_of_the_account() -> None:
+    """A machine that gives every second minute away, in which its companion has the caches for itself."""
+    windows = [units(0.97, companion=0.97), units(0.3, companion=1.15)] * 5
+    found = claimed(*windows)
+    assert found["compute.accounted_fraction"].sample.startswith("10 of 10")
+    fraction = found["compute.accounted_fraction"].value
+    assert fraction is not None
+    assert fraction < 0.95 * (0.97 + 0.3) / 2
+    total = add_up(windows, 0.99)
+    assert total.operations_priced < total.operations
 
 
 def drifting(tenant: float, windows: int, seed: int) -> list[Window]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,24 @@ def test_sealed_records_earn_what_an_audit_verified(tmp_path: Path) -> None:
     run("log", "open", log, "0", "1", "2", "--keys", tmp_path / "keys", "--out", some, expect=0)
     part = credited(tmp_path, log, bundle, "--record-keys", some, expect=1)
     assert part["inference"]["records"] == 3
+
+
+def test_an_account_is_judged_by_the_calibration_that_it_was_made_with(tmp_path: Path) -> None:
+    """Windows have the worth of theirs; peak, alarm and trust would be another's."""
+    create_keys(tmp_path / "keys", Role.ALL, "test.example/tap")
+    arguments = account(tmp_path)
+    place = tmp_path / "account"
+    (window,) = evidence.read(place)
+    nobody = [tmp_path / "keys" / "verdict.pub"] * 2
+    dearer = replace(window.worth, smallest=0.4, median=0.4)
+    for name, other in (("slots", replace(window, slots=8)), ("worth", replace(window, worth=dearer))):
+        evidence.write(tmp_path / name, (), [other])
+        arguments[0] = tmp_path / name
+        done = run(
+            "work", "credit", *arguments, "--log", tmp_path, "--log-key", nobody[0], "--bundle", tmp_path,
+            "--bundle-key", nobody[1], expect=2,
+        )  # fmt: skip
+        assert "by another calibration" in done.stderr
 
 
 @pytest.mark.slow

@@ -16,7 +16,10 @@ WINDOW = Window(
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    windows = [WINDOW, replace(WINDOW, steal=None, findings=(), inference=Inference(1.5, 1.5, 2.0))]
+    windows = [
+        WINDOW,
+        replace(WINDOW, steal=None, findings=(), inference=Inference(1.5, 1.75, 0.5, 2.0), held_up=0.01),
+    ]
     for name, companion in (("account", None), ("beside", 0.875)):
         made = [replace(window, companion=companion) for window in windows]
         evidence.write(tmp_path / name, (), made)
@@ -56,10 +59,11 @@ def test_accounts_that_mix_or_know_no_companions_are_refused(tmp_path: Path) -> 
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "evidence" / "work.parquet")
     with pytest.raises(MalformedError, match="others without"):
         evidence.read(tmp_path)
-    old = pa.Table.from_pylist(rows).drop_columns(["companion"])
-    pq.write_table(old, tmp_path / "evidence" / "work.parquet")
-    with pytest.raises(MalformedError, match="of version 1"):
-        evidence.read(tmp_path)
+    for older in (["companion"], ["held_up"], ["inference_shown", "held_up"]):
+        old = pa.Table.from_pylist(rows).drop_columns(older)
+        pq.write_table(old, tmp_path / "evidence" / "work.parquet")
+        with pytest.raises(MalformedError, match="earlier version"):
+            evidence.read(tmp_path)
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

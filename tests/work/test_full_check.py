@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tests.work.helpers import SMALL
 from ullage.errors import MalformedError
 from ullage.work.commitment import commit
 from ullage.work.full_check import FullCheck
-from ullage.work.kernels import int8
+from ullage.work.kernels import Int32, int8
 from ullage.work.operands import left_rows, right_columns
 from ullage.work.protocol import Mode, Tile
 from ullage.work.verifier import Session, Terms
@@ -51,6 +53,37 @@ def test_half_a_product_goes_with_its_slot() -> None:
     full.take(again, tile(2, 0, 64))  # the slot begins anew
     with pytest.raises(MalformedError, match="do not fit"):
         full.take(one, tile(0, 64, 64))
+    full.stop()
+
+
+def test_a_check_for_which_there_is_no_room_ends_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, one, other = FullCheck(SMALL), unit(0), unit(1, slot=1)
+    honest = full.check
+
+    def scarce(unit: Unit, product: Int32) -> bool:
+        if unit.number == 0:
+            raise MemoryError
+        return honest(unit, product)
+
+    monkeypatch.setattr(full, "check", scarce)
+    for each in (one, other):
+        full.expect(each)
+        full.take(each, tile(each.number, 0, 128))
+    full.settle({0, 1}, 30)
+    full.stop()
+    assert (one.checked, other.checked) == (None, True)
+
+
+def test_time_that_slots_wait_for_the_checks_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = FullCheck(SMALL)
+    monkeypatch.setattr(full, "check", lambda *_: time.sleep(0.1))
+    for number in range(8):  # four have room, and one is looked at
+        one = unit(number)
+        full.expect(one)
+        full.take(one, tile(number, 0, 128))
+    assert 0.2 < full.take_held_up() < 3
+    assert full.take_held_up() == 0
+    full.settle(set(range(8)), 30)
     full.stop()
 
 

@@ -18,6 +18,7 @@ from ullage.work.inference import (
     served_records,
     within,
 )
+from ullage.work.window import Inference
 
 COSTS = Costs(1.0, ((1, 8.0), (4, 4.0), (16, 2.0)), 100.0)
 
@@ -89,9 +90,12 @@ def test_a_prompt_without_an_answer_earns_nothing() -> None:
 
 def test_credit_is_spread_over_the_time_the_record_was_open() -> None:
     earned = credit([served(0, (1,), (2, 3), times=(0, 100))], COSTS, 1)
-    assert within(earned, 0, 100) == (9.0, 200.0)
-    assert within(earned, 50, 100)[0] == pytest.approx(4.5)
-    assert within(earned, 100, 200) == (0.0, 0.0)
+    assert within(earned, 0, 100) == Inference(9.0, 9.0, 9.0, 200.0)
+    half = within(earned, 50, 100)
+    assert half.smallest == half.shown == pytest.approx(4.5)
+    assert half.operations == 100.0
+    assert half.inside == 0.0  # all of it may have been spent before
+    assert within(earned, 100, 200) == Inference()
 
 
 def test_credit_outside_the_windows_is_told() -> None:

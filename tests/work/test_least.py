@@ -21,7 +21,7 @@ from tests.work.simulated import (
     serve,
 )
 from ullage.work.inference import Costs
-from ullage.work.least import Floats, least_seconds, most_open
+from ullage.work.least import Decoding, Floats, decoding_seconds, most_open
 
 MOST = 40
 LINE = [9.6e-3 + 1.3e-3 * rows for rows in range(1, MOST + 1)]
@@ -32,9 +32,13 @@ def timed(steps: list[float], batches: list[int]) -> Costs:
     return Costs(1e-9, tuple((batch, steps[batch - 1] / batch) for batch in batches), 0.0)
 
 
-def bound(load: Load, costs: Costs, slots: int) -> Floats:
+def decoding(load: Load, costs: Costs, slots: int) -> Decoding:
     steps = costs.step_seconds(most_open(load.start, load.end))
-    return least_seconds(load.start, load.end, load.tokens, steps, slots)
+    return decoding_seconds(load.start, load.end, load.tokens, steps, slots, costs.decode[-1][0])
+
+
+def bound(load: Load, costs: Costs, slots: int) -> Floats:
+    return decoding(load, costs, slots).least
 
 
 @st.composite
@@ -167,6 +171,29 @@ def test_a_served_load_earns_most_of_what_it_cost() -> None:
     assert before < 0.74
     assert 0.87 < found <= 1
     assert found < bound(load, costs, 1).sum() / load.cost <= 1  # what is not busy leaves a choice
+
+
+@pytest.mark.parametrize(("rate", "cores"), [(1.0, 0.9), (3.9, 0.9), (8.0, 0.9)])
+def test_what_is_shown_is_what_a_server_that_takes_everybody_along_spends(rate: float, cores: float) -> None:
+    """The bound lies below that, and an honest machine would seem to lack the difference."""
+    load = served(300, rate, cores)
+    costs = timed(LINE, list(range(1, MOST + 1)))
+    found = decoding(load, costs, 2)
+    assert found.shown.sum() / load.cost == pytest.approx(1, abs=0.03)
+    assert found.least.sum() < 0.97 * load.cost
+    assert np.all(found.shown >= found.least * (1 - 1e-9))
+
+
+def test_records_that_wait_for_a_row_are_shown_at_the_price_of_a_full_step() -> None:
+    """A hundred records come at once to a server of eight rows, first come first served."""
+
+    def eight(opened: list[Life], more: bool) -> list[Life]:
+        return opened[:8]
+
+    load = serve([Life(0.0, 48) for _ in range(100)], LINE, 1.0, eight)
+    found = decoding(load, timed(LINE, [1, 2, 4, 8]), 1)
+    assert found.shown.sum() / load.cost == pytest.approx(1, abs=0.05)
+    assert found.least.sum() < 0.5 * load.cost
 
 
 def test_records_that_needed_no_pass_make_no_batch_cheaper_than_it_is() -> None:

@@ -39,7 +39,10 @@ def test_an_honest_prover(mode: Mode) -> None:
     for window in windows:
         assert window.credited > 5
         assert (window.bad, window.missing, window.late) == (0, 0, 0)
-        assert window.findings == ()
+        # Products so small take longer to check than to make, and the window says so.
+        others = [finding for finding in window.findings if "own checks held" not in finding]
+        assert others == []
+        assert mode is Mode.FULL or not window.findings
         assert window.openings == (40 if mode is Mode.OPENINGS else 0)
 
 
@@ -77,6 +80,7 @@ def test_products_that_are_not(name: str, what: str) -> None:
     # A doubled tile ends the connection; the product that it followed was whole.
     assert windows[0].credited <= (1 if name == "DoublesTiles" else 0)
     assert what in findings(windows)
+    assert windows[0].missing > 0 or name != "OmitsTiles"
 
 
 def test_a_changed_commitment_does_not_count() -> None:
@@ -169,7 +173,7 @@ def test_a_prover_that_does_not_read_holds_nobody_up() -> None:
 
 @slow
 def test_roots_of_nothing_do_not_fill_the_verifiers_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifier, "_MAX_UNITS", 50)
+    monkeypatch.setattr(verifier, "MAX_UNITS", 50)
     with agent(MODULE, "Floods") as address:
         (window,) = account(address, seconds=1.5, answer_seconds=0.3)
     assert "which nobody computes" in "\n".join(window.findings)

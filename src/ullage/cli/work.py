@@ -52,7 +52,7 @@ def agent(
     from ullage.work.prover import Prover
     from ullage.work.stream import parse_address
 
-    _check_device(device)
+    _check_device(device, slots)
     host, port = parse_address(listen)
     run_agent(host, port, slots, partial(Prover, device), typer.echo, idle_class=not full_priority)
 
@@ -104,7 +104,7 @@ def calibrate(
         )
     beside = parse_address(companion) if companion else None
     signer = load_verifier_keys(keys).verdict
-    name = _check_device(device)
+    name = _check_device(device, slots)
     sheet = gpu_nameplate(slots, name) if name else cpu_nameplate(cores or slots, read_cpuinfo())
     found = room.measure(machine, Shape.parse(shape), slots, seconds, sheet, device=device)
     if inference:
@@ -214,7 +214,6 @@ def finish(
     from ullage.work import evidence
     from ullage.work.claims import make_claims
     from ullage.work.verifier import DEPTH
-    from ullage.work.window import IMPOSSIBLE
 
     windows, calibration = list(made.windows), made.calibration
     seconds = windows[0].seconds if windows else 60.0
@@ -253,7 +252,7 @@ def finish(
     else:
         typer.echo("\n".join(claim.render() for claim in claims))
         for window in windows:
-            if window.accounted() > IMPOSSIBLE:
+            if window.is_impossible or (window.is_stale and not window.is_told):
                 typer.echo(
                     f"window {window.index}: {window.accounted():.2f} of the machine is accounted for, more "
                     "than there is: the calibration, the number of slots, or a clock is wrong"
@@ -305,10 +304,15 @@ def _companion_terms(address: str, calibration: Calibration, due: float) -> Term
     return Terms(*parse_address(address), slots, calibration.unit_shape, due_seconds=due)
 
 
-def _check_device(device: str) -> str | None:
+def _check_device(device: str, slots: int) -> str | None:
     """The GPU's name, None for the CPU. Raises UsageError."""
     if device == "cpu":
         return None
+    if slots > 1:  # workers that share a card would be priced as cards: one would account for all
+        raise UsageError(
+            f"{device} is one slot, not {slots}: give --slots 1, and start and account for an agent for each "
+            "GPU of the machine."
+        )
     import torch
 
     if not device.startswith("cuda") or not torch.cuda.is_available():

@@ -58,6 +58,11 @@ def credit(
         evidence.check_place(out)
     found, digest = load_calibration(calibration, calibration_key)
     windows = evidence.read(evidence_folder)
+    if any((one.slots, one.worth) != (found.slots, found.worth) for one in windows):
+        raise UsageError(
+            f"{evidence_folder} was accounted by another calibration, with another worth of a unit or other "
+            "slots; give --calibration the one that `ullage work account` was given."
+        )
     earned = _earned(_Sources(log, log_key, bundle, bundle_key, record_keys), found)
     total = sum(one.seconds for one in earned)
     lost = outside(earned, [(one.start_unix, one.start_unix + int(one.seconds * 1e9)) for one in windows])

@@ -35,7 +35,10 @@ _NEAR = 1.5
 They cannot become the fastest.
 """
 
-Seconds = Annotated[float, Field(gt=0, lt=3600)]
+LARGEST_FRACTION = 2.0
+"""An honest window that shows so much was not held against what it was measured with."""
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class _Part(BaseModel):
@@ -93,7 +96,7 @@ class HonestWindows(_Part):
     companion_slots: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Slots of the companion that worked beside it, if one did: the fractions are over its own."""
     fractions: Annotated[
-        tuple[Annotated[float, Field(gt=0, lt=2)], ...], Field(min_length=2, max_length=10_000)
+        tuple[Annotated[float, Field(gt=0, lt=LARGEST_FRACTION)], ...], Field(min_length=2, max_length=10_000)
     ]
 
     @property

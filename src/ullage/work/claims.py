@@ -13,7 +13,7 @@ from ullage.claims import Bound, Claim, Evidence, Interval, Trust
 from ullage.claims import Window as ClaimWindow
 from ullage.work.calibration import Calibration
 from ullage.work.openings import largest_bad_share
-from ullage.work.window import STEAL_LIMIT, Total, Window, add_up
+from ullage.work.window import HELD_UP_LIMIT, STEAL_LIMIT, Total, Window, add_up
 
 METHOD = "ullage/work/v1"
 CONFIDENCE = 0.99
@@ -91,7 +91,7 @@ def make_claims(
     fraction = fraction_median = flop = nameplate = None
     if total and credible:
         fraction, fraction_median = _share(total.fraction), _share(total.fraction_median)
-        flop = total.operations / (calibration.peak * seconds)
+        flop = total.operations_priced / (calibration.peak * seconds)
     if total and sheet:
         nameplate = total.operations / (sheet.operations_per_second * seconds)
     bad_share = total.bad_share if total else None
@@ -105,7 +105,8 @@ def make_claims(
             claim("compute.accounted_beside_companion", None, _BESIDE, Bound.ESTIMATE, measured, on_twin),
         ),
         claim("compute.accounted_flop", flop, "share of calibrated peak", lower, proven, on_twin),
-        claim("compute.accounted_flop_nameplate", nameplate, "share of data sheet", lower, proven, trusts),
+        # Who calibrates says which data sheet it is, and what a token takes.
+        claim("compute.accounted_flop_nameplate", nameplate, "share of data sheet", lower, proven, on_twin),
         claim("work.uncomputed_share", bad_share, rows, Bound.UPPER, proven, trusts),
         _rate_claim(total, claim("work.failed_openings", None, rows, Bound.ESTIMATE, measured, trusts)),
     )
@@ -143,11 +144,14 @@ def _left_out(windows: Sequence[Window], used: Sequence[Window]) -> tuple[str, .
     if len(used) == len(windows):
         return ()
     seconds = sum(window.seconds for window in windows) - sum(window.seconds for window in used)
-    outrun = sum(window.is_stale for window in windows if not window.is_told)
-    stale = f" or ({outrun} of them) the companion outran its calibration" if outrun else ""
+    left = [window for window in windows if not window.is_told]
+    stale = sum(window.is_stale for window in left)
+    held_up = sum(window.held_up > HELD_UP_LIMIT for window in left)
+    others = f" or ({stale} of them) the companion outran its calibration" if stale else ""
+    others += f" or ({held_up} of them) the verifier's own checks took too long" if held_up else ""
     return (
         f"nothing is claimed of {seconds:g} s ({len(windows) - len(used)} windows) in which the hypervisor "
-        f"took more than {STEAL_LIMIT:.0%}{stale}: a machine whose neighbours can bring that about may do "
+        f"took more than {STEAL_LIMIT:.0%}{others}: a machine whose neighbours can bring that about may do "
         "anything then",
     )
 

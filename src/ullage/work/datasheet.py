@@ -85,7 +85,10 @@ def cpu_nameplate(cores: int, cpuinfo: str, gigahertz: float | None = None) -> N
 
 def gpu_nameplate(count: int, name: str) -> Nameplate | None:
     """For GPUs whose driver calls them `name`; the longest known word in it decides."""
-    words = sorted((word for word in GPUS if word in name), key=len, reverse=True)
+    # Whole words: an L40 is no L4.
+    words = sorted(
+        (word for word in GPUS if re.search(rf"\b{re.escape(word)}\b", name)), key=len, reverse=True
+    )
     if not words:
         return None
     device = GPUS[words[0]]

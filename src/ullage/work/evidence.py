@@ -15,7 +15,9 @@ from ullage.errors import FaultError, MalformedError, UsageError
 from ullage.work.window import Inference, Window, Worth
 
 _MAX_BYTES = 64 << 20
-_PLAIN = ("seconds", "slots", "credited", "late", "openings", "bad", "missing", "steal", "companion")
+_PLAIN = (
+    "seconds", "slots", "credited", "late", "openings", "bad", "missing", "steal", "companion", "held_up",
+)  # fmt: skip
 _COUNTS = ("window", "slots", "credited", "late", "openings", "bad", "missing")
 
 
@@ -35,11 +37,14 @@ def row(window: Window) -> dict[str, object]:
         "unit_median": window.worth.median,
         "unit_operations": window.worth.operations,
         "inference_seconds": window.inference.smallest,
+        "inference_shown": window.inference.shown,
+        "inference_inside": window.inference.inside,
         "inference_operations": window.inference.operations,
         "accounted": window.accounted(),
         "accounted_median": window.accounted(median=True),
         "steal": window.steal,
         "companion": window.companion,
+        "held_up": window.held_up,
         "outcome": window.outcome.value,
         "findings": list(window.findings),
     }
@@ -55,8 +60,8 @@ def read(directory: Path) -> list[Window]:
         if path.stat().st_size > _MAX_BYTES:
             raise MalformedError(f"{path} is longer than {_MAX_BYTES} bytes, which no account is.")
         table = pq.read_table(path)
-        if "companion" not in table.column_names:
-            raise MalformedError(f"{path} is of version 1, which knew no companions; account again.")
+        if not {"companion", "held_up"} <= set(table.column_names):
+            raise MalformedError(f"{path} is of an earlier version of this format; account again.")
         windows = [_window(values) for values in table.to_pylist()]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise MalformedError(f"{path} is not the table of an account.") from error
@@ -71,8 +76,9 @@ def _can_be(window: Window) -> bool:
     """Whether every number of a window is one that an account may have."""
     counts = (window.index, window.start_unix, window.slots, window.credited, window.late, window.openings,
               window.bad, window.missing, window.worth.operations)  # fmt: skip
-    times = [window.seconds, window.worth.smallest, window.worth.median, window.inference.smallest,
-             window.inference.operations]  # fmt: skip
+    inference = window.inference
+    times = [window.seconds, window.worth.smallest, window.worth.median, inference.smallest, inference.shown,
+             inference.inside, inference.operations, window.held_up]  # fmt: skip
     times += [time for time in (window.steal, window.companion) if time is not None]
     return (
         all(isinstance(count, int) and count >= 0 for count in counts)
@@ -84,12 +90,17 @@ def _can_be(window: Window) -> bool:
 
 
 def _window(values: dict[str, Any]) -> Window:
-    seconds, operations = values["inference_seconds"], values["inference_operations"]
+    inference = Inference(
+        values["inference_seconds"],
+        values["inference_shown"],
+        values["inference_inside"],
+        values["inference_operations"],
+    )
     return Window(
         index=values["window"],
         start_unix=values["start"],
         worth=Worth(values["unit_smallest"], values["unit_median"], values["unit_operations"]),
-        inference=Inference(seconds, seconds, operations),
+        inference=inference,
         findings=tuple(values["findings"]),
         **{name: values[name] for name in _PLAIN},
     )
@@ -115,8 +126,9 @@ def write(directory: Path, claims: Sequence[Claim], windows: Sequence[Window]) -
             *(
                 (name, pa.float64())
                 for name in (
-                    "seconds", "unit_smallest", "unit_median", "inference_seconds", "inference_operations",
-                    "accounted", "accounted_median", "steal", "companion",
+                    "seconds", "unit_smallest", "unit_median", "inference_seconds", "inference_shown",
+                    "inference_inside", "inference_operations", "accounted", "accounted_median", "steal",
+                    "companion", "held_up",
                 )
             ),
             ("outcome", pa.string()),

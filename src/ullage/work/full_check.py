@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -40,6 +41,7 @@ class FullCheck:
         self._waiting: queue.Queue[tuple[Unit, NDArray[np.int32]] | None] = queue.Queue(_MOST_WAITING)
         self._pending: set[int] = set()
         self._wanted: set[int] = set()
+        self._held_up = 0.0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -75,7 +77,16 @@ class FullCheck:
             del self._tables[unit.number], self._filled[unit.number], self._coming[unit.slot]
             with self._lock:
                 self._wanted.discard(unit.number)
+            before = time.monotonic()
             self._waiting.put((unit, table))
+            with self._lock:
+                self._held_up += time.monotonic() - before
+
+    def take_held_up(self) -> float:
+        """Seconds since the last call that slots, together, waited for room among the checks."""
+        with self._lock:
+            found, self._held_up = self._held_up, 0.0
+        return found
 
     def drop(self, slot: int, numbers: set[int]) -> None:
         """These jobs' slot was lost: what has not come of their products never will."""
@@ -112,6 +123,9 @@ class FullCheck:
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None:
             unit, product = item
-            unit.checked = self.check(unit, product)
+            # No room to check in is no proof of anything, and without this thread no slot would go on: the
+            # unit stays unchecked, which the window says.
+            with contextlib.suppress(MemoryError, RuntimeError):
+                unit.checked = self.check(unit, product)
             with self._lock:
                 self._pending.discard(unit.number)

@@ -17,7 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ullage.work.least import Floats, least_seconds, most_open
+from ullage.work.least import Decoding, Floats, decoding_seconds, most_open
+from ullage.work.window import Inference
 
 _KEY_BYTES = 16
 
@@ -94,6 +95,9 @@ class Credit:
     new_prompt: int
     new_output: int
     seconds: float
+    """The least that it can have cost."""
+    shown: float
+    """What it costs a server that takes every open record along in each step."""
     operations: float
 
 
@@ -180,10 +184,13 @@ def credit(served: Iterable[Served], costs: Costs, slots: int) -> list[Credit]:
             record.end,
             prompt,
             output,
-            seconds=prompt * costs.prefill + decode,
+            seconds=prompt * costs.prefill + float(least),
+            shown=prompt * costs.prefill + float(shown),
             operations=(prompt + output) * costs.operations,
         )
-        for record, (prompt, output), decode in zip(records, new, decoding, strict=True)
+        for record, (prompt, output), least, shown in zip(
+            records, new, decoding.least, decoding.shown, strict=True
+        )
     ]
 
 
@@ -202,10 +209,10 @@ def _new_tokens(records: Sequence[Served]) -> list[tuple[int, int]]:
     return found
 
 
-def _decoding(records: Sequence[Served], tokens: Sequence[int], costs: Costs, slots: int) -> list[float]:
+def _decoding(records: Sequence[Served], tokens: Sequence[int], costs: Costs, slots: int) -> Decoding:
     """Core-seconds of each record's decoding. All records count as open, whatever they earn."""
     if not records:
-        return []
+        return Decoding(np.zeros(0), np.zeros(0))
     begin = min(record.start for record in records)
     # Times of a log fit into 64 bits; what does not is no time.
     start, end = (
@@ -213,19 +220,20 @@ def _decoding(records: Sequence[Served], tokens: Sequence[int], costs: Costs, sl
         for name in ("start", "end")
     )
     steps = costs.step_seconds(most_open(start, end))
-    least = least_seconds(start, end, np.array(tokens, np.int64), steps, slots)
-    return [float(one) for one in least]
+    return decoding_seconds(start, end, np.array(tokens, np.int64), steps, slots, costs.decode[-1][0])
 
 
-def within(earned: Iterable[Credit], start: int, end: int) -> tuple[float, float]:
-    """(seconds, operations) of the credits that fall into [start, end), nanoseconds since 1970."""
-    seconds = operations = 0.0
+def within(earned: Iterable[Credit], start: int, end: int) -> Inference:
+    """What of the credits falls into [start, end), nanoseconds since 1970. Each is spread over its life."""
+    smallest = shown = inside = operations = 0.0
     for item in earned:
         length = max(1, item.end - item.start)
         share = max(0, min(end, item.start + length) - max(start, item.start)) / length
-        seconds += item.seconds * share
+        smallest += item.seconds * share
+        shown += item.shown * share
+        inside += item.seconds if share == 1.0 else 0.0
         operations += item.operations * share
-    return seconds, operations
+    return Inference(smallest, shown, inside, operations)
 
 
 def outside(earned: Sequence[Credit], spans: Sequence[tuple[int, int]]) -> float:
@@ -233,7 +241,7 @@ def outside(earned: Sequence[Credit], spans: Sequence[tuple[int, int]]) -> float
 
     Where the tap's clock is wrong, they are many.
     """
-    inside = sum(within(earned, start, end)[0] for start, end in spans)
+    inside = sum(within(earned, start, end).smallest for start, end in spans)
     return max(0.0, sum(one.seconds for one in earned) - inside)
 
 

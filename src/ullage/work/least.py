@@ -93,23 +93,38 @@ def _lives(start: Ints, end: Ints) -> tuple[Ints, Ints]:
     return start, np.maximum(start, end) + 1
 
 
-def least_seconds(start: Ints, end: Ints, tokens: Ints, steps: Floats, slots: int) -> Floats:
-    """Core-seconds (N,) that decoding took at the least, of N records in any order.
+@dataclass(frozen=True)
+class Decoding:
+    """Core-seconds of N records."""
+
+    least: Floats
+    """(N,) that decoding took at the least; the sum is the bound."""
+    shown: Floats
+    """(N,) that it takes a server which has every open record in each step. An estimate: no bound."""
+
+
+def decoding_seconds(  # noqa: PLR0917 - arrays that belong together, and the machine
+    start: Ints, end: Ints, tokens: Ints, steps: Floats, slots: int, rows: int
+) -> Decoding:
+    """Core-seconds that decoding took, of N records in any order.
 
     `start` and `end` (N,) are nanoseconds; `tokens` (N,) the passes that each record needed, none for one
     that was open only. `steps` are core-seconds of a step of 1, 2, … rows, as many as records may be open;
-    neither they nor their share for a row goes the wrong way: more rows take no less, and a row no more. The
-    sum is the bound. It is spread over neighbours by what a token of theirs costs if every open record that
+    neither they nor their share for a row goes the wrong way: more rows take no less, and a row no more.
+    `rows` is the most that a server of this kind takes into a step; only `shown` rests on it.
+
+    The bound is spread over neighbours by what a token of theirs costs if every open record that
     needs tokens is in every step, and is never more than that: if the calibration is too slow, tokens seem
     not to fit into their time, and prices would know no end.
     """
-    found = np.zeros(len(start))
+    least, shown = np.zeros(len(start)), np.zeros(len(start))
     order = np.argsort(start, kind="stable")
     lives = _lives(start[order], end[order])
     for piece in _pieces(*lives):
         of = order[piece]
-        found[of] = _of_piece(lives[0][piece], lives[1][piece], tokens[of], steps, slots)
-    return found
+        lived = lives[0][piece], lives[1][piece]
+        least[of], shown[of] = _of_piece(*lived, tokens[of], steps, slots, rows)
+    return Decoding(least, shown)
 
 
 def _busy(start: Ints, end: Ints) -> Ints:
@@ -130,23 +145,33 @@ def _pieces(start: Ints, end: Ints) -> Iterator[slice]:
         yield slice(stop - count, stop)
 
 
-def _of_piece(start: Ints, end: Ints, tokens: Ints, steps: Floats, slots: int) -> Floats:
+def _of_piece(  # noqa: PLR0917 - as above
+    start: Ints, end: Ints, tokens: Ints, steps: Floats, slots: int, rows: int
+) -> tuple[Floats, Floats]:
     stretches, busy = cut(start, end), _busy(start, end)
     shares = np.append(steps / np.arange(1, len(steps) + 1), 0.0)  # the last one is for nobody
     ranges = np.stack([stretches.first, stretches.last], axis=1).ravel()
     lowest = np.minimum.reduceat(np.append(shares[stretches.levels - 1], 0.0), ranges)[::2]
     # Evenly: all that are open and have tokens in every step.
     needed = _levels(stretches.first[tokens > 0], stretches.last[tokens > 0], len(stretches.levels))
-    area = np.concatenate([[0.0], np.cumsum(shares[needed - 1] * stretches.seconds)])
-    even = (area[stretches.last] - area[stretches.first]) * 1e9 / (end - start)
-    even = np.clip(even, lowest, steps[0])  # sums of very long times are not exact
+
+    def mean(prices: Floats) -> Floats:
+        """(N,) of the prices (K,), over each record's life."""
+        area = np.concatenate([[0.0], np.cumsum(prices * stretches.seconds)])
+        found = (area[stretches.last] - area[stretches.first]) * 1e9 / (end - start)
+        kept: Floats = np.clip(found, lowest, steps[0])  # sums of very long times are not exact
+        return kept
+
+    even = mean(shares[needed - 1])
+    # Where more wait than fit into a step, a token costs what it does in a full one.
+    shown = tokens * mean(shares[np.minimum(needed, rows) - 1])
     least: Floats = np.multiply(tokens, lowest, dtype=np.float64)
     if stretches.pairs.sum() > _LARGEST or np.all(least >= (1 - 1e-12) * tokens * even):
-        return least
+        return least, shown
     proven = _search(_Game(stretches.members(), stretches.seconds, tokens, steps, slots), busy, least, even)
     spread = _spread(proven, tokens * even, busy)
     better = np.bincount(busy, spread) > np.bincount(busy, least)
-    return np.where(better[busy], spread, least)
+    return np.where(better[busy], spread, least), shown
 
 
 @dataclass(frozen=True)

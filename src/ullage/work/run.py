@@ -13,15 +13,19 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 
 from ullage.work import steal
+from ullage.errors import UsageError
 from ullage.work.companion import Companion
 from ullage.work.inference import Credit, within
 from ullage.work.kernels import Kernel, default_kernel, one_thread
 from ullage.work.openings import draw_rows, row_is_committed, true_rows
 from ullage.work.protocol import Mode
-from ullage.work.verifier import Session, Terms
-from ullage.work.window import Inference, Unit, Window, Worth
+from ullage.work.verifier import MAX_UNITS, Session, Terms
+from ullage.work.window import HELD_UP_LIMIT, Inference, Unit, Window, Worth
 
 _MAX_FINDINGS = 20
+_MOST_UNITS = MAX_UNITS // 8
+"""A slot's units in a window. The prover keeps the hashes of each until the window is over: about a gigabyte at
+2,048 rows."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,13 @@ class Accounting:
     """One run. Iterate over `windows`; `costs` grows meanwhile."""
 
     def __init__(self, plan: Plan, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Raises UsageError for windows with more units than a prover has to keep."""
+        most = _MOST_UNITS * plan.worth.smallest
+        if plan.window_seconds > most:
+            raise UsageError(
+                f"A slot may finish more than {_MOST_UNITS} units in a window of {plan.window_seconds:g} s; "
+                f"take windows of {most:.0f} s or less, or calibrate with a larger --shape."
+            )
         self.plan = plan
         self.costs = Costs()
         self._clock = clock
@@ -95,6 +106,12 @@ class Accounting:
         answered = session.answered_in(start, end)
         timely = [unit for unit in answered if not unit.late]
         beside, findings = self._companion.close(start, end) if self._companion else (None, [])
+        held_up = session.take_held_up() / (plan.window_seconds * plan.terms.slots)
+        if held_up > HELD_UP_LIMIT:
+            findings.append(
+                f"the verifier's own checks held the slots up for {held_up:.0%} of the time: check fewer slots "
+                "with --full, calibrate with a larger K, or leave --full out"
+            )
         findings += session.take_findings()
         if plan.terms.mode is Mode.FULL:
             session.settle_full_checks(timely, plan.answer_seconds)
@@ -121,6 +138,7 @@ class Accounting:
             worth=plan.worth,
             steal=taken,
             companion=beside,
+            held_up=held_up,
             findings=tuple(findings[:_MAX_FINDINGS]),
         )
 
@@ -156,11 +174,12 @@ class Accounting:
 
 def with_inference(windows: Iterable[Window], earned: list[Credit]) -> list[Window]:
     """The windows with what the log's verified inference earns in each."""
-    found = []
-    for window in windows:
-        seconds, operations = within(earned, window.start_unix, window.start_unix + int(window.seconds * 1e9))
-        found.append(replace(window, inference=Inference(seconds, seconds, operations)))
-    return found
+    return [
+        replace(
+            window, inference=within(earned, window.start_unix, window.start_unix + int(window.seconds * 1e9))
+        )
+        for window in windows
+    ]
 
 
 def _sleep_until(clock: Callable[[], int], end: int) -> None:

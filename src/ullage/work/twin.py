@@ -9,7 +9,7 @@ from itertools import islice
 from ullage.errors import FaultError, UndecidedError
 from ullage.work.agent import listen, slot_workers
 from ullage.work.alarm import LARGEST_LIMIT, alarm_from
-from ullage.work.calibration import Calibration, HonestWindows
+from ullage.work.calibration import LARGEST_FRACTION, Calibration, HonestWindows
 from ullage.work.prover import Prover
 from ullage.work.run import Accounting, Plan
 from ullage.work.verifier import Terms
@@ -62,6 +62,11 @@ def _fraction(window: Window) -> float | None:
     fraction = window.judged
     if window.bad or window.missing or fraction == 0.0:
         raise FaultError("The twin's own honest account failed: " + "; ".join(window.findings[:4]))
+    if window.is_impossible or (fraction is not None and fraction >= LARGEST_FRACTION):
+        raise FaultError(
+            f"The twin did {window.accounted():.2f} of what its units, just timed, have for possible: it was "
+            "slower then. Calibrate again on a quiet machine, or longer (--seconds)."
+        )
     return fraction
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ullage.errors import FaultError, MalformedError, UllageError
+from ullage.sockets import break_when_lost
 from ullage.work.full_check import FullCheck
 from ullage.work.operands import SEED_BYTES
 from ullage.work.protocol import (
@@ -47,7 +48,7 @@ _MAX_STRAY = 1000
 the companion as it slows the machine."""
 _NAMED_STRAY = 5
 """So many of them are findings: more would push others out of the account."""
-_MAX_UNITS = 65_536
+MAX_UNITS = 65_536
 """Jobs a slot that are kept until a window is over, as many as a prover has to keep: who answers faster than
 that answers without computing, and would fill the verifier's memory."""
 DEPTH = 2
@@ -89,6 +90,7 @@ class Session:
         self._stopping = threading.Event()
         self._findings: list[str] = []
         self._streams: dict[int, Stream] = {}
+        self._connections: Counter[int] = Counter()
         self._asked: set[tuple[int, int]] = set()
         self._held: Counter[int] = Counter()
         self._stray: Counter[int] = Counter()
@@ -134,17 +136,23 @@ class Session:
             return sum(unit.answered is None and not unit.lost for unit in self.units.values())
 
     def ask(self, questions: list[tuple[Unit, int]], seconds: float) -> None:
-        """Open rows, and wait for the paths at most so long; what came is in `paths`."""
-        wanted = {(unit.number, row) for unit, row in questions}
-        slots = {unit.number: unit.slot for unit, _ in questions}
+        """Open rows, and wait for the paths at most so long; what came is in `paths`.
+
+        A job of an earlier connection is not asked about: what a prover keeps, it keeps for a connection.
+        """
         with self._lock:
+            wanted = {(unit.number, row) for unit, row in questions if self._is_reachable(unit)}
             self._asked |= wanted
+        slots = {unit.number: unit.slot for unit, _ in questions}
         for number, row in sorted(wanted):
             stream = self._streams.get(slots[number])
             if stream is not None:
                 self._send_quietly(stream, Open(number, row))
         with self._arrived:
             self._arrived.wait_for(lambda: wanted <= self.paths.keys(), seconds)
+
+    def _is_reachable(self, unit: Unit) -> bool:
+        return unit.slot in self._streams and self._is_current(unit)
 
     def forget_settled(self, end: int) -> None:
         """Forget the jobs that no window after `end` can need, and have the prover forget them.
@@ -182,6 +190,10 @@ class Session:
         if unit.lost:
             return False
         return unit.answered is None or (self._full is not None and self._full.awaits(unit.number))
+
+    def take_held_up(self) -> float:
+        """Slot-seconds since the last call in which a slot waited for the verifier's own full checks."""
+        return self._full.take_held_up() if self._full else 0.0
 
     def settle_full_checks(self, units: list[Unit], seconds: float) -> None:
         """In mode 1: wait at most so long until these units' products have been checked."""
@@ -236,9 +248,11 @@ class Session:
         terms = self.terms
         connection = socket.create_connection((terms.host, terms.port), terms.connect_seconds)
         limit = MAX_TILE if terms.mode is Mode.FULL else MAX_FROM_PROVER
+        break_when_lost(connection)  # or a path that dies while nothing is sent would cost the slot for good
         stream = Stream(connection, limit, _SEND_SECONDS)
         with self._lock:
             self._streams[slot] = stream
+            self._connections[slot] += 1
         self._stray[slot] = 0
         stream.send(Hello(terms.mode, terms.shape, terms.depth, self._identity))
         answer = stream.receive(terms.connect_seconds)
@@ -257,12 +271,13 @@ class Session:
     def _issue(self, slot: int, stream: Stream) -> None:
         seed = secrets.token_bytes(SEED_BYTES)
         with self._lock:
-            if self._held[slot] >= _MAX_UNITS:
-                raise MalformedError(f"it answered {_MAX_UNITS} jobs in a window, which nobody computes.")
+            if self._held[slot] >= MAX_UNITS:
+                raise MalformedError(f"it answered {MAX_UNITS} jobs in a window, which nobody computes.")
             self._held[slot] += 1
             number = next(self._numbers)
             # Before it is sent: the clock of a unit never starts late.
-            self.units[number] = Unit(number, slot, seed, self.clock())
+            connection = self._connections[slot]
+            self.units[number] = Unit(number, slot, seed, self.clock(), connection=connection)
         stream.send(Job(number, seed))
 
     def _take(self, slot: int, stream: Stream, message: object, now: int) -> None:
@@ -273,7 +288,7 @@ class Session:
                 self._take_proof(slot, number, row, path)
             case Tile() if self._full:
                 unit = self.units.get(message.number)
-                if unit is None or unit.slot != slot or unit.root is None:
+                if unit is None or unit.slot != slot or unit.root is None or not self._is_current(unit):
                     raise MalformedError("it sent a product that nobody asked for.")
                 self._full.take(unit, message)
             case Refuse(code):
@@ -284,7 +299,7 @@ class Session:
     def _take_root(self, slot: int, stream: Stream, number: int, root: bytes, now: int) -> None:
         with self._lock:
             unit = self.units.get(number)
-            known = unit is not None and unit.slot == slot
+            known = unit is not None and unit.slot == slot and self._is_current(unit)
             if known and unit is not None and unit.answered is None:
                 unit.answered, unit.root = now, root
                 late = now - unit.issued > self.terms.due_seconds * 1e9
@@ -304,13 +319,20 @@ class Session:
             stream.send(Send(number))
         self._issue(slot, stream)
 
+    def _is_current(self, unit: Unit) -> bool:
+        """Whether it was issued on its slot's present connection. Without this a prover that breaks its
+        connection again and again would have any number of jobs at once, enough for a far helper."""
+        return unit.connection == self._connections[unit.slot]
+
     def _take_proof(self, slot: int, number: int, row: int, path: tuple[bytes, ...]) -> None:
         with self._arrived:
             unit = self.units.get(number)
             if unit is None or unit.slot != slot or (number, row) not in self._asked:
                 finding = f"slot {slot} sent a path that nobody asked for (job {number}, row {row})"
+            elif (number, row) in self.paths:
+                finding = f"slot {slot} sent a second path (job {number}, row {row}); the first one stands"
             else:
-                self.paths.setdefault((number, row), path)
+                self.paths[number, row] = path
                 self._arrived.notify_all()
                 return
         self._note_stray(slot, finding)

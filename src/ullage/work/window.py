@@ -11,6 +11,8 @@ STEAL_LIMIT = 0.02
 """Above this share taken away by the hypervisor a window says nothing."""
 IMPOSSIBLE = 1.05
 """More than this share of a machine's time means that its calibration is wrong, or its inventory."""
+HELD_UP_LIMIT = 0.02
+"""Above this share of slot time lost to the verifier's own checks a window says nothing."""
 COMPANION_CEILING = 1.5
 """A machine that did so many times as much as its companion shows that something slowed that one alone."""
 COMPANION_FLOOR = 0.3
@@ -32,6 +34,8 @@ class Unit:
     lost: bool = False
     checked: bool | None = None
     """Result of the full check, where the product travelled."""
+    connection: int = 0
+    """Of its slot, counted from 1: only there it is answered for."""
 
     def within(self, start: int, end: int) -> bool:
         """Issued and answered within: nothing of it can have been done before `start`."""
@@ -57,13 +61,15 @@ class Worth:
 
 @dataclass(frozen=True)
 class Inference:
-    """Verified inference within a window.
-
-    Busy seconds at smallest and median calibrated times, operations.
-    """
+    """Verified inference within a window. Seconds are slot-seconds of busy time."""
 
     smallest: float = 0.0
-    median: float = 0.0
+    """The least that it can have cost: what is claimed."""
+    shown: float = 0.0
+    """What it costs a server that takes every open record along in each step: what the alarm takes, since no
+    server has the schedule of the least."""
+    inside: float = 0.0
+    """Of `smallest`, that of records which were open in this window only: it was surely spent here."""
     operations: float = 0.0
 
 
@@ -88,6 +94,8 @@ class Window:
     steal: float | None = None
     companion: float | None = None
     """What the companion accounted for meanwhile, at median times; None where there is none."""
+    held_up: float = 0.0
+    """Share of slot time lost to the verifier's own full checks."""
     findings: tuple[str, ...] = field(default=())
 
     @property
@@ -104,29 +112,54 @@ class Window:
         return 1.0 - (self.bad + self.missing) / self.openings if self.openings else 1.0
 
     def accounted(self, *, median: bool = False) -> float:
-        """Point estimate of verified busy time over wall time."""
-        unit = self.worth.median if median else self.worth.smallest
-        inference = self.inference.median if median else self.inference.smallest
-        return (self.credited * unit * self.good_share + inference) / self.capacity
+        """Point estimate of verified busy time over wall time.
+
+        At the smallest times (`price`), with the least that inference can have cost, or at median ones, with
+        what the log shows of it.
+        """
+        if median:
+            return (self._units * self.worth.median + self.inference.shown) / self.capacity
+        return self.price * (self._units * self.worth.smallest + self.inference.smallest) / self.capacity
+
+    @property
+    def _units(self) -> float:
+        return self.credited * self.good_share
+
+    @property
+    def price(self) -> float:
+        """What a second of smallest times is worth here, at most 1.
+
+        A companion that does more than the smallest times have for possible shows that hardware is faster
+        now than at the calibration, and by how much at least.
+        """
+        return 1.0 / max(1.0, self._companion_at_smallest)
+
+    @property
+    def _companion_at_smallest(self) -> float:
+        return (self.companion or 0.0) * self.worth.smallest / self.worth.median
 
     @property
     def is_told(self) -> bool:
-        """Whether the window says something: unless it fails, not if the hypervisor took time, nor if the
-        calibration is stale.
+        """Whether the window says something: unless it fails, not if the hypervisor took time, the
+        verifier's own checks did, or the machine did far more than a calibration that is stale.
 
         A window whose openings never came is told: what a prover holds back counts against it. If such
-        windows were left out, it could choose what is judged.
+        windows were left out, it could choose what is judged. So could one that idles while its companion is
+        the faster for it, if windows were left out for what the companion does.
         """
         stolen = self.steal is not None and self.steal > STEAL_LIMIT
-        return not (stolen or self.is_stale) or self._is_failed
+        beyond = self.is_stale and self.accounted() > IMPOSSIBLE
+        return not (stolen or beyond or self.held_up > HELD_UP_LIMIT) or self._is_failed
 
     @property
     def judged(self) -> float | None:
         """What the alarm takes: the account at median times, over the companion's where there is one.
 
         None if neither says how much an honest machine would have shown: the hypervisor took time and there
-        is no companion, or that one was lost or slowed.
+        is no companion, or that one was lost or slowed, or the verifier was too slow itself.
         """
+        if self.held_up > HELD_UP_LIMIT and not self._is_failed:
+            return None
         if self.companion is None:
             return self.accounted(median=True) if self.is_told else None
         if self.companion < COMPANION_FLOOR:
@@ -151,16 +184,19 @@ class Window:
 
     @property
     def is_impossible(self) -> bool:
-        """Whether the machine did more than it can by its calibration, which its companion does not."""
-        return self.accounted() > IMPOSSIBLE and not self.is_stale
+        """Whether the machine did more than it can by its calibration, which its companion does not.
+
+        Of inference only what was surely spent in this window: a record's is spread over its life, which may
+        reach into others.
+        """
+        sure = self.price * (self._units * self.worth.smallest + self.inference.inside) / self.capacity
+        return sure > IMPOSSIBLE and not self.is_stale
 
     @property
     def is_stale(self) -> bool:
         """Whether the companion, too, did more than the calibration has for possible: hardware that several
         share was slower then. What the two did can still be compared."""
-        if self.companion is None:
-            return False
-        return self.companion * self.worth.smallest / self.worth.median > IMPOSSIBLE
+        return self._companion_at_smallest > IMPOSSIBLE
 
 
 @dataclass(frozen=True)
@@ -171,6 +207,8 @@ class Total:
     busy_smallest: float
     busy_median: float
     operations: float
+    operations_priced: float
+    """The same where hardware was faster than at its calibration (`Window.price`): over the calibrated peak."""
     openings: int
     failed: int
     bad_share: float
@@ -201,10 +239,12 @@ def add_up(windows: list[Window], confidence: float) -> Total:
     if openings:
         worst = max((w.credited / w.openings for w in windows if w.openings), default=0.0)
         bad_share = min(1.0, bad_share * worst * openings / units) if units else 1.0
-    smallest = median = operations = 0.0
+    smallest = median = operations = priced = 0.0
     for window in windows:
         kept = window.credited * (1.0 - bad_share)
-        smallest += kept * window.worth.smallest + window.inference.smallest
-        median += kept * window.worth.median + window.inference.median
-        operations += kept * window.worth.operations + window.inference.operations
-    return Total(capacity, smallest, median, operations, openings, failed, bad_share)
+        smallest += window.price * (kept * window.worth.smallest + window.inference.smallest)
+        median += window.price * (kept * window.worth.median + window.inference.smallest)
+        done = kept * window.worth.operations + window.inference.operations
+        operations += done
+        priced += window.price * done
+    return Total(capacity, smallest, median, operations, priced, openings, failed, bad_share)
