@@ -11,8 +11,8 @@ from ullage.claims import Bound, Claim, Evidence, Interval, Trust, Window
 TRUSTS = (Trust.TAP, Trust.VERIFIER)
 UNCOMMITTED = "The verifier drew its records without having read them; no commitment in the log shows that."
 _EIGHT_BIT = (
-    "Weights rounded to 8 bits deviate less often than honest bfloat16 arithmetic does, so this rate does "
-    "not detect them."
+    "Weights rounded to 8 bits deviate only a little more often than honest bfloat16 arithmetic does, and "
+    "less often than the limit, so this rate does not detect them."
 )
 
 
