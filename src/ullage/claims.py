@@ -19,6 +19,7 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from ullage.errors import MalformedError
+from ullage.plain_files import read_plain_file
 
 TRUTH = "1 or 0"
 """The unit of a claim that holds or does not: printed as yes or no."""
@@ -187,10 +188,7 @@ def _is_plain(claim: Claim) -> bool:
 def read_claims(path: Path) -> tuple[Claim, ...]:
     """Read `claims.json`. Raises MalformedError when it is not one."""
     try:
-        size = path.stat().st_size
-        if size > _MAX_CLAIMS_BYTES:
-            raise MalformedError(f"{path} is {size} bytes; a claims file has at most {_MAX_CLAIMS_BYTES}.")
-        claims = _ClaimsFile.model_validate_json(path.read_bytes()).claims
+        claims = _ClaimsFile.model_validate_json(read_plain_file(path, _MAX_CLAIMS_BYTES)).claims
     except OSError as error:
         raise MalformedError(f"{path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:

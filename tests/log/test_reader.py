@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -277,3 +278,24 @@ def test_proofs_come_out_of_the_tiles(tmp_path: Path, keys: TapKeys) -> None:
         reader.prove_record(6)
     with pytest.raises(UsageError):
         reader.prove(reader.checkpoint.size)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("checkpoint", "bad-signature"),
+        ("log.pub", "bad-signature"),
+        ("sealed/00000000000000000000.segment", "journal-damaged"),
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, keys: TapKeys, name: str, found: str
+) -> None:
+    log = make_log(tmp_path / "log", keys)
+    (log / name).unlink()
+    os.mkfifo(log / name)
+    key = None if name == "log.pub" else keys.log.verifier
+    findings = LogReader.open(log, key, SealKey(keys.seal)).verify()
+    assert codes(findings) == [found]
+    assert findings.exit_code is ExitCode.FAIL

@@ -103,3 +103,48 @@ def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MalformedError, match="audit's records"):
         read_outcomes(path)
     assert read_outcomes(tmp_path / "none.parquet") == {}
+
+
+OUTCOMES: dict[str, dict[str, Any]] = {
+    "an infinite record": {"record": [np.inf], "outcome": ["complete"]},
+    "half a record": {"record": [0.5], "outcome": ["complete"]},
+    "no record": {"record": pa.array([None], pa.int64()), "outcome": ["complete"]},
+    "a record beyond all": {"record": pa.array([1 << 63], pa.uint64()), "outcome": ["complete"]},
+    "a list of records": {"record": [[1]], "outcome": ["complete"]},
+    "an outcome with parts": {"record": [1], "outcome": [{"a": 1}]},
+    "an outcome that is no text": {"record": [1], "outcome": [b"\xff"]},
+}
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+def test_records_of_other_types_are_refused(tmp_path: Path, kind: str) -> None:
+    pq.write_table(pa.table(OUTCOMES[kind]), tmp_path / "records.parquet")
+    with pytest.raises(MalformedError, match="not the table of an audit's records"):
+        read_outcomes(tmp_path / "records.parquet")
+
+
+def test_records_are_read_whatever_their_width(tmp_path: Path) -> None:
+    columns = {"record": pa.array([7], pa.uint64()), "outcome": pa.array(["é" * 200], pa.large_string())}
+    pq.write_table(pa.table(columns), tmp_path / "records.parquet")
+    assert read_outcomes(tmp_path / "records.parquet") == {7: "é" * 100}
+
+
+@pytest.mark.parametrize("kind", ["twice", "negative", "beyond", "huge"])
+def test_tokens_that_are_none_are_refused(tmp_path: Path, kind: str) -> None:
+    write_bundle(tmp_path / "audit", 2, 3)
+    path = tmp_path / "audit" / "evidence" / "audit.parquet"
+    whole = pq.read_table(path)
+    place = whole.column_names.index("token")
+    values = {
+        "twice": whole["token"],
+        "negative": pa.array([-1] * 6),
+        "beyond": pa.array([1 << 32] * 6),
+        "huge": pa.array([10**30] * 6, pa.decimal128(38)),
+    }[kind]
+    if kind == "twice":
+        whole = whole.append_column("token", values)
+    else:
+        whole = whole.set_column(place, "token", values)
+    pq.write_table(whole, path)
+    with pytest.raises(MalformedError, match=r"of other types|not the table"):
+        read_tokens(path)

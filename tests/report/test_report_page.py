@@ -233,6 +233,31 @@ def test_rows_of_wrong_types_do_not_break_the_page(tmp_path: Path) -> None:
     assert "unexplained" in render(made)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "9" * 5000], ids=len)
+def test_a_number_that_no_page_can_reckon_with_is_refused(tmp_path: Path, number: str) -> None:
+    for place in ("bytes", "unexplained_by_reason", "capture", "cycles", "adversaries"):
+        odd = {**wire_account(), **cycles(), **red_team()}
+        odd[place] = [{"phases": {"stop": 0.125}}] if isinstance(odd[place], list) else {"total": 0.125}
+        path = write_document(tmp_path / "odd.json", [], **odd)
+        path.write_text(path.read_text().replace("0.125", number))
+        with pytest.raises(MalformedError, match="a number too large to reckon with"):
+            report(path)
+
+
+@pytest.mark.parametrize("size", [1e308, -1e308, 10**299])
+def test_the_largest_numbers_are_shown(tmp_path: Path, size: float) -> None:
+    odd: dict[str, Any] = {
+        "bytes": {"total": 1, "record": size, "unexplained": size},
+        "unexplained_by_reason": {"much": size},
+        "capture": {"lost_frames": size},
+        "cycles": [{"phases": {"stop": size, "erase": size, "total": size}}],
+        "adversaries": [{"leaked_bits_per_token": size, "bound_bits_per_token": 1e-300}],
+    }
+    assert "unexplained" in words(report(write_document(tmp_path / "odd.json", [], **odd)))
+    odd["bytes"] = {"total": size, "unexplained": 1}
+    assert "unexplained" in words(report(write_document(tmp_path / "odd.json", [], **odd)))
+
+
 def test_a_bundle_of_another_kind_gives_its_claims(tmp_path: Path) -> None:
     folder = tmp_path / "account"
     (folder / "evidence").mkdir(parents=True)

@@ -20,6 +20,7 @@ from ullage.audit.evidence import AuditedRecord, write_records, write_tokens
 from ullage.claims import Claim, digest_of, read_claims, write_claims
 from ullage.errors import FaultError, IntegrityError, MalformedError, UsageError
 from ullage.log.signed_note import NoteSigner, NoteVerifier
+from ullage.plain_files import open_plain_file
 
 CLAIMS = "claims.json"
 TOKENS = "evidence/audit.parquet"
@@ -91,9 +92,9 @@ def verify_bundle(directory: Path, verifier: NoteVerifier) -> Statement:
 
 
 def file_digest(path: Path) -> str:
-    """`sha256:` of a file's bytes."""
+    """`sha256:` of a file's bytes. Raises MalformedError when it cannot be read, or is no plain file."""
     try:
-        with path.open("rb") as file:
+        with open_plain_file(path) as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise MalformedError(f"{path} cannot be read: {error.strerror}.") from error

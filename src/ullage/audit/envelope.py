@@ -22,6 +22,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from ullage.audit.verdict import Outcome
 from ullage.errors import IntegrityError, MalformedError, UsageError
 from ullage.log.signed_note import NoteSigner, NoteVerifier
+from ullage.plain_files import read_plain_file
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
@@ -40,7 +41,7 @@ class Subject(_Part):
     """What the statement is about: the log (its root) or the declared model (its digest)."""
 
     name: str
-    digest: dict[Literal["sha256"], Hex]
+    digest: Annotated[dict[Literal["sha256"], Hex], Field(min_length=1)]
 
 
 class Sample(_Part):
@@ -182,10 +183,9 @@ def read_verdict(path: Path, verifier: NoteVerifier) -> Statement:
 
 
 def read_envelope(path: Path) -> bytes:
-    """A file's bytes, as far as an envelope may be long. Raises UsageError, MalformedError."""
+    """The bytes of a file that is no longer than an envelope. Raises UsageError, MalformedError."""
     try:
-        with path.open("rb") as file:
-            return file.read(_MAX_ENVELOPE_BYTES + 1)
+        return read_plain_file(path, _MAX_ENVELOPE_BYTES)
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {path}.") from error
     except OSError as error:

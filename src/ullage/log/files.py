@@ -10,22 +10,19 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from ullage.errors import FaultError, MalformedError, UllageError, UsageError
+from ullage.errors import FaultError, UllageError, UsageError
+from ullage.plain_files import read_plain_file
 
 _OPEN_FILES = 64
 _AT_ONCE = 4
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """The whole file, at most `limit` bytes. Raises UsageError, MalformedError."""
+    """As `read_plain_file`, for a file that has to be there. Raises UsageError, MalformedError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        return read_plain_file(path, limit)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) > limit:
-        raise MalformedError(f"{path} is longer than {limit} bytes, which no file of this kind is.")
-    return data
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ullage.errors import IntegrityError, MalformedError, UsageError
 from ullage.log.record import Digest, HeaderPart, Natural, first_problem
 from ullage.log.sealing import FORGOTTEN, MAX_PAYLOAD_BYTES, WRAPPED_KEY_BYTES
+from ullage.plain_files import open_plain_file
 
 SEALED_FOLDER = "sealed"
 CLIENT_BYTES = "client-bytes"  # beside the journal: what a tap's clients had today, no part of the log
@@ -230,10 +231,10 @@ class SegmentReader:
 
 
 def open_segment(folder: Path, first_index: int) -> BinaryIO:
-    """A segment for reading in order. Raises UsageError."""
+    """A segment for reading in order. Raises UsageError, MalformedError for a pipe or a device."""
     path = segment_path(folder, first_index)
     try:
-        return path.open("rb", buffering=_BUFFER)
+        return open_plain_file(path, _BUFFER)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -6,8 +6,6 @@ what it takes in bytes and in seconds, so that a hostile server or a strange fil
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,11 +21,11 @@ import httpx
 from ullage.errors import FaultError, MalformedError, UsageError
 from ullage.log.deadline import within
 from ullage.log.tiles import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, Bundle, Tile, cut_bundle
+from ullage.plain_files import read_plain_file
 
 _CONNECTIONS = 8
 _AHEAD = 16  # of the largest bundles, 270 MB
 _ATTEMPTS = 3
-_BLOCK = 1 << 20
 _NOT_THERE = frozenset({404, 410})
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 
@@ -59,32 +57,13 @@ class DirectorySource:
         """See `LogSource.read`; anything but a plain file is refused."""
         where = self.directory / path
         try:
-            # A folder from a stranger may hold a pipe or a device; O_NONBLOCK keeps `open` from waiting.
-            descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return read_plain_file(where, limit)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except IsADirectoryError:
+            raise MalformedError(f"{where} is not a plain file, as every file of a log is.") from None
         except OSError as error:
             raise FaultError(f"{where} cannot be read: {error.strerror}.") from error
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise MalformedError(f"{where} is not a plain file, as every file of a log is.")
-            data = _read_up_to(descriptor, limit + 1)
-        except OSError as error:
-            raise FaultError(f"{where} cannot be read: {error.strerror}.") from error
-        finally:
-            os.close(descriptor)
-        if len(data) > limit:
-            raise MalformedError(f"{where} is longer than {limit} bytes, which no such file is.")
-        return data
-
-
-def _read_up_to(descriptor: int, limit: int) -> bytes:
-    """At most `limit` bytes from the start of a file."""
-    parts: list[bytes] = []
-    while limit and (data := os.read(descriptor, min(limit, _BLOCK))):
-        parts.append(data)
-        limit -= len(data)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class HttpSource:

@@ -34,8 +34,8 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise UsageError(f"The model's chat template cannot be compiled: {error}.") from error
+        except Exception as error:  # see `_reason`
+            raise UsageError(f"The model's chat template cannot be compiled: {_reason(error)}.") from error
         self._special_tokens = dict(special_tokens)
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -45,8 +45,8 @@ class ChatTemplate:
             text = self._template.render(
                 messages=chat, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
             )
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise UsageError(f"The model's chat template refuses these messages: {error}") from error
+        except Exception as error:  # see `_reason`
+            raise UsageError(f"The model's chat template refuses these messages: {_reason(error)}") from error
         if len(text) > _MAX_TEXT:
             raise UsageError(f"The rendered chat has more than {_MAX_TEXT} characters.")
         return text
@@ -61,6 +61,15 @@ class _GenerationTag(jinja2.ext.Extension):
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.Scope(body, lineno=line)
+
+
+def _reason(error: Exception) -> str:
+    """What a template failed of. It is a stranger's program, so that may be anything.
+
+    Parentheses nested too deep end in RecursionError, loops nested too deep in SyntaxError, a word repeated
+    2^62 times in MemoryError, a filter on what it is not for in AttributeError; some have no message.
+    """
+    return str(error) or type(error).__name__
 
 
 def _raise_exception(message: str) -> NoReturn:

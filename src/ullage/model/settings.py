@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ullage.errors import UsageError
+from ullage.errors import MalformedError, UsageError
+from ullage.plain_files import read_plain_file
 
 _MAX_BYTES = 16 << 20
 
@@ -17,13 +18,16 @@ _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_lengt
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text, or None where there is none. Raises UsageError when it is too long or not UTF-8."""
+    """The file's text, or None where there is none.
+
+    Raises UsageError when it is too long, not UTF-8, or no plain file.
+    """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"{path} has more than {_MAX_BYTES} bytes.")
-        return path.read_text("utf-8")
+        return read_plain_file(path, _MAX_BYTES).decode("utf-8")
     except FileNotFoundError:
         return None
+    except MalformedError as error:
+        raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -37,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also for a number of too many digits
         raise UsageError(f"{path} is not JSON.") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path} does not hold a JSON object.")

@@ -81,9 +81,9 @@ def _is_wire(data: Mapping[str, Any]) -> bool:
 
 def _account(name: str, data: Mapping[str, Any]) -> WireAccount:
     sizes = data["bytes"]
-    total = int(number_in(sizes, "total") or 0)
+    total = max(0, int(number_in(sizes, "total") or 0))
     parts = tuple(
-        Part(key, label, size, size / total if total else 0.0)
+        Part(key, label, size, min(1.0, size / total) if total else 0.0)
         for key, label in _CLASSES
         for size in [max(0.0, number_in(sizes, key) or 0.0)]
     )

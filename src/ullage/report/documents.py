@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,11 @@ from pydantic import ValidationError
 
 from ullage.claims import Claim, merge
 from ullage.errors import MalformedError, UsageError
+from ullage.plain_files import read_plain_file
 
 _MAX_BYTES = 64 << 20
 _MAX_CLAIMS = 100_000
+_MAX_DIGITS = 300  # of a whole number: as a float, it is finite
 CLAIMS = "claims.json"
 
 
@@ -43,9 +46,7 @@ def read_document(path: Path) -> Document:
         inner = read_document(path / CLAIMS)
         return Document(str(path), inner.digest, inner.claims, bundle=path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise MalformedError(f"{path} is larger than the {_MAX_BYTES >> 20} MiB that a report reads.")
-        raw = path.read_bytes()
+        raw = read_plain_file(path, _MAX_BYTES)
     except FileNotFoundError as error:
         raise UsageError(
             f"There is no file {path}: give a bundle, a claims file, or a --json document."
@@ -81,14 +82,12 @@ def text_in(row: Mapping[str, Any], name: str) -> str:
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
-    def refuse(name: str) -> float:
-        raise ValueError(name)
-
     try:
-        data = json.loads(raw, parse_constant=refuse)
+        data = json.loads(raw, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise MalformedError(
-            f"{path} is not JSON: give a bundle, a claims file, or a --json document."
+            f"{path} is not JSON, or has a number too large to reckon with: give a bundle, a claims file, "
+            "or a --json document."
         ) from error
     if not isinstance(data, dict) or not isinstance(data.get("claims"), list):
         raise MalformedError(f"{path} holds no claims: its JSON has no list named `claims`.")
@@ -97,6 +96,25 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
             f"{path} is a claims file of version {data['version']!r:.20}; this program reads version 1."
         )
     return data
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    """A number with a point or an exponent. Raises ValueError for 1e999, with which no page can reckon."""
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(digits)
+    return value
+
+
+def _whole(digits: str) -> int:
+    """A number without. Raises ValueError for one that no float holds."""
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(digits[:_MAX_DIGITS])
+    return int(digits)
 
 
 def _claims(path: Path, data: Mapping[str, Any]) -> tuple[Claim, ...]:

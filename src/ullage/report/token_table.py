@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ullage.errors import MalformedError
+from ullage.plain_files import open_plain_file
 
 _MAX_ROWS = 50_000_000
 _MAX_OUTCOME = 100  # letters; the longest of ours has 15
@@ -74,17 +75,17 @@ def read_tokens(path: Path) -> TokenTable:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-        if file.metadata.num_rows > _MAX_ROWS:
-            raise MalformedError(f"{path} has more than {_MAX_ROWS:,} rows.")
-        table = file.read(columns=[*_COLUMNS, _EVIDENCE])
-    except (OSError, pa.ArrowException) as error:
+        with open_plain_file(path) as source, pq.ParquetFile(source) as file:
+            if file.metadata.num_rows > _MAX_ROWS:
+                raise MalformedError(f"{path} has more than {_MAX_ROWS:,} rows.")
+            table = file.read(columns=[*_COLUMNS, _EVIDENCE])
+    except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
         raise MalformedError(f"{path} is not the table of an audit.") from error
     if set(_COLUMNS) - set(table.column_names):
         raise MalformedError(f"{path} lacks columns of an audit's table.")
     try:
         return _table({name: table[name] for name in table.column_names})
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, KeyError, OverflowError, TypeError, ValueError) as error:
         raise MalformedError(f"{path} has columns of other types than an audit's table.") from error
 
 
@@ -93,16 +94,18 @@ def read_outcomes(path: Path) -> dict[int, str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.exists():
-        return {}
     try:
-        file = pq.ParquetFile(path)
-        if file.metadata.num_rows > _MAX_ROWS:
-            raise MalformedError(f"{path} has more than {_MAX_ROWS:,} rows.")
-        table = file.read(columns=["record", "outcome"])
-        pairs = zip(table["record"].to_pylist(), table["outcome"].to_pylist(), strict=True)
-        return {int(record): str(outcome)[:_MAX_OUTCOME] for record, outcome in pairs}
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        with open_plain_file(path) as source, pq.ParquetFile(source) as file:
+            if file.metadata.num_rows > _MAX_ROWS:
+                raise MalformedError(f"{path} has more than {_MAX_ROWS:,} rows.")
+            table = file.read(columns=["record", "outcome"])
+        # A cast refuses what does not fit with an error of Arrow's: infinity, a list, a fraction.
+        record, outcome = table["record"].cast(pa.int64()), table["outcome"].cast(pa.string())
+        pairs = zip(record.to_pylist(), outcome.to_pylist(), strict=True)
+        return {int(number): str(ended)[:_MAX_OUTCOME] for number, ended in pairs}
+    except FileNotFoundError:
+        return {}
+    except (OSError, KeyError, OverflowError, MemoryError, TypeError, ValueError, pa.ArrowException) as error:
         raise MalformedError(f"{path} is not the table of an audit's records.") from error
 
 
@@ -116,13 +119,16 @@ def _table(columns: dict[str, object]) -> TokenTable:
         values = columns[name].to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
         return np.asarray(values, dtype=np.float64)
 
+    token, reference = integers("token"), integers("reference")
+    if len(token) and (min(token.min(), reference.min()) < 0 or max(token.max(), reference.max()) >> 32):
+        raise ValueError("a token has a number that no tokenizer takes")
     record, position = integers("record"), integers("position")
     order = np.lexsort((position, record))
     outside = columns["outside"].to_numpy(zero_copy_only=False).astype(np.bool_)  # type: ignore[attr-defined]
     margin = np.where(outside, np.inf, floats("margin"))
     evidence = floats(_EVIDENCE)[order] if _EVIDENCE in columns else np.full(len(order), np.nan)
     return TokenTable(
-        record[order], integers("token")[order], integers("reference")[order], margin[order],
+        record[order], token[order], reference[order], margin[order],
         integers("rank")[order], integers("admissible_count")[order], floats("codelength")[order],
         evidence if len(evidence) and np.isfinite(evidence).all() else None,
     )  # fmt: skip

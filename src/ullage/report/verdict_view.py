@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ullage.errors import MalformedError
+from ullage.plain_files import read_plain_file
 
 _MAX_BYTES = 4 << 20
 _OUTCOMES = ("pass", "fail", "cannot-tell")
@@ -40,15 +40,12 @@ class VerdictView:
 def read_verdict(path: Path, signature: str = "") -> VerdictView:
     """The verdict in a DSSE envelope. Raises MalformedError when it is none."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-        if len(raw) > _MAX_BYTES:
-            raise MalformedError(f"{path} is larger than a verdict may be.")
-        payload = json.loads(base64.b64decode(json.loads(raw)["payload"], validate=True))
+        envelope = json.loads(read_plain_file(path, _MAX_BYTES))
+        payload = json.loads(base64.b64decode(envelope["payload"], validate=True))
         return _view(payload["predicate"], signature)
     except OSError as error:
         raise MalformedError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, KeyError, RecursionError, binascii.Error) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise MalformedError(f"{path} is not a verdict in a DSSE envelope.") from error
 
 
@@ -62,12 +59,12 @@ def _view(predicate: Mapping[str, Any], signature: str) -> VerdictView:
     outcome = predicate["verdict"]
     if outcome not in _OUTCOMES:
         raise ValueError(outcome)
-    sample, limit = predicate["sample"], predicate["rule"]["limit"]
+    sample, limit = predicate["sample"], _share(predicate["rule"]["limit"])
     return VerdictView(
         outcome=outcome,
         reasons=tuple(str(reason) for reason in predicate["reasons"]),
         rule=str(predicate["rule"]["name"]),
-        limit=None if limit is None else float(limit),
+        limit=limit,
         declaration={str(name): str(value) for name, value in predicate["declaration"].items()},
         records=int(sample["records"]),
         population=int(sample["population"]),
@@ -76,3 +73,13 @@ def _view(predicate: Mapping[str, Any], signature: str) -> VerdictView:
         created=int(predicate["created"]),
         signature=signature,
     )
+
+
+def _share(value: Any) -> float | None:
+    """A share of tokens, or None. Raises ValueError for what is neither, also for NaN."""
+    if value is None:
+        return None
+    share = float(value)
+    if not 0 <= share <= 1:
+        raise ValueError(value)
+    return share

@@ -6,13 +6,14 @@ of either bundle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -21,8 +22,17 @@ from ullage.audit.envelope import Statement
 from ullage.errors import ExitCode, MalformedError, UsageError
 from ullage.log.signed_note import NoteVerifier
 
-_COLUMNS: Final = ["record", "position", "token", "margin", "outside"]
+_INTEGER: Final = (pa.types.is_integer, "an integer")
+_COLUMNS: Final[Mapping[str, tuple[Callable[[pa.DataType], bool], str]]] = {
+    "record": _INTEGER,
+    "position": _INTEGER,
+    "token": _INTEGER,
+    "margin": (lambda kind: pa.types.is_float32(kind) or pa.types.is_float64(kind), "float32 or float64"),
+    "outside": (pa.types.is_boolean, "a boolean"),
+}
+_NEVER_NULL: Final = ("record", "token", "outside")
 _MAX_ROWS: Final = 1 << 28
+_MAX_RECORDS: Final = 1 << 24
 DEFAULT_BOUND: Final = 0.1
 """Raw logits: margins above are a deviation, in bfloat16 and float32 alike."""
 
@@ -90,28 +100,52 @@ def _subjects(statement: Statement) -> frozenset[tuple[str, str]]:
 
 
 def _read(path: Path, bound: float) -> dict[int, tuple[bytes, bool]]:
-    """By record: its tokens, and whether a margin lies beyond the bound. Raises MalformedError."""
+    """By record: its tokens, and whether a margin lies beyond the bound. Raises MalformedError.
+
+    The other party signed the file, which makes it no better: its types, sizes and nulls are looked at.
+    """
     try:
-        file = pq.ParquetFile(path)
-        if file.metadata.num_rows > _MAX_ROWS:
-            raise MalformedError(f"{path} has more than {_MAX_ROWS} rows.")
-        table = file.read(columns=_COLUMNS)
-        record, token = (_integers(table, name) for name in ("record", "token"))
-        margin = table["margin"].to_numpy()
-        outside = table["outside"].to_numpy()
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are among them
+        with pq.ParquetFile(path) as file:
+            _check(path, file)
+            table = file.read(columns=sorted(_COLUMNS))
+        for name in _NEVER_NULL:
+            if table[name].null_count:
+                raise MalformedError(f"{path}: column '{name}' has no value in some rows.")
+        record, token = (table[name].cast(pa.int64()).to_numpy() for name in ("record", "token"))
+        margin, outside = table["margin"].to_numpy(), table["outside"].to_numpy()
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, NotImplementedError) as error:
         raise MalformedError(f"{path} is not the evidence of an audit.") from error
-    beyond = outside | (np.nan_to_num(margin, nan=0.0) > bound)
-    numbers, starts = np.unique(record, return_index=True)
-    if np.any(np.diff(record) < 0) and len(numbers) != np.count_nonzero(np.diff(record)) + 1:
+    return _by_record(path, record, token, outside | (np.nan_to_num(margin, nan=0.0) > bound))
+
+
+def _check(path: Path, file: pq.ParquetFile) -> None:
+    """Look at what a file says of itself before it is read. Raises MalformedError."""
+    if file.metadata.num_rows > _MAX_ROWS:
+        raise MalformedError(f"{path} has more than {_MAX_ROWS} rows.")
+    schema = file.schema_arrow
+    for name, (is_right, wanted) in _COLUMNS.items():
+        if schema.names.count(name) != 1:
+            raise MalformedError(f"{path} needs one column '{name}', and has {schema.names.count(name)}.")
+        kind = schema.field(name).type
+        if not is_right(kind):
+            raise MalformedError(f"{path}: column '{name}' is {str(kind)[:40]}, and has to be {wanted}.")
+
+
+def _by_record(
+    path: Path, record: NDArray[np.int64], token: NDArray[np.int64], beyond: NDArray[np.bool_]
+) -> dict[int, tuple[bytes, bool]]:
+    """Rows (T,) of each record together, in one pass. Raises MalformedError."""
+    if not len(record):
+        return {}
+    starts = np.flatnonzero(np.append(True, record[1:] != record[:-1]))
+    if len(starts) > _MAX_RECORDS:
+        raise MalformedError(f"{path} has more than {_MAX_RECORDS} records.")
+    numbers = record[starts].tolist()
+    if len(set(numbers)) != len(numbers):
         raise MalformedError(f"{path} has a record's tokens in several places.")
-    found = {}
-    for number, start in zip(numbers.tolist(), starts.tolist(), strict=True):
-        stop = start + int(np.argmax(record[start:] != number)) if np.any(record[start:] != number) else None
-        found[number] = (token[start:stop].tobytes(), bool(beyond[start:stop].any()))
-    return found
-
-
-def _integers(table: object, name: str) -> NDArray[np.int64]:
-    column: NDArray[np.int64] = table[name].to_numpy().astype(np.int64)  # type: ignore[index]
-    return column
+    stops = [*starts[1:].tolist(), len(record)]
+    said = np.logical_or.reduceat(beyond, starts).tolist()
+    return {
+        number: (token[start:stop].tobytes(), far)
+        for number, start, stop, far in zip(numbers, starts.tolist(), stops, said, strict=True)
+    }
