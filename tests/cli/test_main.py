@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import typer
 
+from tests.log.samples import make_keys, make_log
 from ullage.cli import main
 from ullage.cli.main import COMMANDS, GROUPS
 from ullage.errors import ExitCode, FaultError
@@ -113,6 +117,89 @@ def test_an_error_of_ours_is_one_sentence_and_its_exit_code(tmp_path_factory: py
     assert missing.returncode == ExitCode.USAGE
     assert missing.stderr.startswith("ullage: ")
     assert len(missing.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def sound_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    return make_log(folder / "log", make_keys(folder / "keys"), 300)
+
+
+def _unread(descriptor: int, *arguments: str) -> tuple[int, bytes]:
+    """Run ullage with nobody to read its output (1) or error output (2); its code, and what the other got."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    streams: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    streams["stdout" if descriptor == 1 else "stderr"] = theirs
+    command = [sys.executable, "-m", "ullage", *arguments]
+    try:
+        done = subprocess.run(command, timeout=120, check=False, **streams)  # type: ignore[call-overload]
+    finally:
+        os.close(theirs)
+    return done.returncode, done.stderr if descriptor == 1 else done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("log", "verify", "--help"), ("--version",)],
+    ids=" ".join,
+)
+def test_output_that_nobody_reads_is_a_fault_and_no_verdict(arguments: tuple[str, ...]) -> None:
+    assert _unread(1, *arguments) == (ExitCode.FAULT, b"")
+
+
+def test_a_sound_log_is_not_convicted_by_a_reader_that_has_gone(sound_log: Path) -> None:
+    """`ullage log verify LOG | head -1` in a script that asks for the pipe's exit codes."""
+    verify = ("log", "verify", str(sound_log), "--key", str(sound_log.parent / "keys" / "log.pub"))
+    assert ullage(*verify).returncode == ExitCode.PASS
+    assert _unread(1, *verify) == (ExitCode.FAULT, b"")
+    assert _unread(1, "log", "show", str(sound_log)) == (ExitCode.FAULT, b"")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ullage", *verify],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == ExitCode.FAULT
+    assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nonsense",), ("tap", "--nonsense"), ("log", "show", "/nowhere")], ids=" ".join
+)
+def test_an_error_output_that_nobody_reads_is_no_verdict(arguments: tuple[str, ...]) -> None:
+    assert _unread(2, *arguments)[0] in (ExitCode.USAGE, ExitCode.FAULT)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (typer.Exit(3), ExitCode.CANNOT_TELL, ""),
+        (typer.Abort(), main.INTERRUPTED, "Aborted!\n"),
+        (KeyboardInterrupt(), main.INTERRUPTED, ""),
+        (EOFError("cut"), ExitCode.FAULT, "ended too early"),
+        (typer.BadParameter("no such day"), ExitCode.USAGE, "Error: Invalid value: no such day\n"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ExitCode.FAULT, "ullage: Broken pipe.\n"),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_how_a_command_ends_is_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    def command() -> None:
+        raise error
+
+    monkeypatch.setattr("ullage.cli.doctor.doctor", command)
+    monkeypatch.delenv("ULLAGE_TRACEBACK")
+    with pytest.raises(SystemExit) as ended:
+        main.run(["doctor"])
+    assert ended.value.code == code
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert said in found.err if said else not found.err
 
 
 def test_an_error_of_one_of_several_tasks_is_a_sentence(

@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import signal
+import socket
 import threading
 
 import pytest
@@ -154,6 +155,58 @@ def test_a_reader_that_dies_or_stalls_is_started_anew_and_its_answer_is_booked()
     process.close()
     assert (watch.scanned, watch.unreadable) == (2, 1)
     assert budget.account("a", 1).bits == budget.allowance.cap_bits
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[" * 900_000, b"[[1, {}]]", b"[[1]]", b"5", b'[[1, "a"], [-1, []]]', b"{"],
+    ids=lambda answer: answer[:20].decode(),
+)
+def test_what_a_child_says_that_makes_no_sense_is_unreadable(answer: bytes) -> None:
+    """Whoever has taken the child over says what breaks its parent, if that can be."""
+    process = ReaderProcess()
+    ours, theirs = socket.socketpair()
+    process._line = ours
+    with theirs:
+        teller = threading.Thread(target=theirs.sendall, args=(answer + b"\n",))
+        teller.start()
+        with pytest.raises(UnreadableError):
+            process.read("a", b"well")
+        teller.join()
+
+
+class _Broken:
+    """A reader that fails as nobody thought of, over one answer."""
+
+    def read(self, client: str, released: bytes) -> list[Seen]:
+        if released == b"bad":
+            raise RecursionError
+        return [Seen(5000, ("base64/text",))]
+
+
+def test_a_watch_outlives_a_defect_of_its_reader_and_books_that_answer() -> None:
+    watch = Watch(PayloadBudget(Allowance(day_bits=4096)), lambda _: None, blocks=True, reader=_Broken())
+    for client, released in (("breaks", b"bad"), ("leaks", b"good")):
+        watch.observe(client, released, 1)
+    watch.close()
+    assert (watch.scanned, watch.unreadable, watch.alarms) == (2, 1, 2)
+    assert watch.blocked("breaks", 2)
+    assert watch.blocked("leaks", 2)
+
+
+def test_a_watch_that_can_tell_nobody_goes_on_blocking() -> None:
+    """As when standard error is a pipe to a logger that has died."""
+
+    def told(_: Alarm) -> None:
+        raise BrokenPipeError
+
+    watch = Watch(PayloadBudget(Allowance(day_bits=4096)), told, blocks=True, reader=_Broken())
+    for client in ("one", "other"):
+        watch.observe(client, b"good", 1)
+    watch.close()
+    assert (watch.scanned, watch.unreadable, watch.alarms, watch.bits) == (2, 0, 2, 10_000)
+    assert watch.blocked("one", 2)
+    assert watch.blocked("other", 2)
 
 
 class _Slow:

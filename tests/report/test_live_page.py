@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,94 @@ def test_a_tap_that_is_gone_is_said_and_pages_are_read_only(tmp_path: Path) -> N
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert answer.text.count("no claim token.covert_fraction was given") == 2
         assert httpx.post(page).status_code == 405
+
+
+def _looked(watch: Watch, answers: httpx.MockTransport) -> None:
+    async def look() -> None:
+        async with httpx.AsyncClient(transport=answers) as client:
+            await watch.look(client)
+
+    asyncio.run(look())
+
+
+def _open_tap(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(
+        200, text="ready\n" if request.url.path == "/readyz" else "ullage_tap_requests_total 5\n"
+    )
+
+
+def test_claims_that_may_not_be_read_are_said_and_the_page_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_document(tmp_path / "claims.json", four_claims())
+    watch = Watch("http://tap", (file,), 0.1)
+    _looked(watch, httpx.MockTransport(_open_tap))
+    assert watch.glance.alarms == []
+    stood = watch.standing
+    assert len(stood) == 4
+
+    def refused(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", refused)
+        _looked(watch, httpx.MockTransport(_open_tap))
+    assert watch.glance.alarms == ["claims cannot be read"]
+    assert watch.glance.ready
+    assert watch.standing == stood
+    _looked(watch, httpx.MockTransport(_open_tap))
+    assert watch.glance.alarms == []
+
+
+def test_a_tap_that_cannot_be_asked_any_more_is_not_shown_as_ready(tmp_path: Path) -> None:
+    """Not the errors of HTTP alone: the page's one task must outlive whatever a look meets."""
+    watch = Watch("http://tap", (), 0.1)
+    errors: list[Exception] = [
+        httpx.InvalidURL("Invalid port: 'x'"), httpx.ConnectError("nobody"),
+        OSError(24, "Too many open files"), KeyError("defect"), RuntimeError(),
+    ]  # fmt: skip
+    for error in errors:
+
+        def fail(_: httpx.Request, error: Exception = error) -> httpx.Response:
+            raise error
+
+        seen = []
+        for answers in (_open_tap, fail):
+            _looked(watch, httpx.MockTransport(answers))
+            seen.append((watch.glance.ready, watch.glance.reason))
+        assert seen == [(True, ""), (None, str(error) or "RuntimeError")]
+
+
+def test_an_address_that_is_none_is_said_by_a_running_page() -> None:
+    watch = Watch("http://127.0.0.1:99999x", (), 0.1)
+
+    async def run() -> None:
+        task = asyncio.ensure_future(watch.run())
+        await asyncio.wait([task], timeout=0.5)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(run())
+    assert "Invalid port" in watch.glance.reason
+
+
+def test_what_a_tap_says_of_itself_is_read_up_to_a_limit() -> None:
+    taken = 0
+
+    def endless(request: httpx.Request) -> httpx.Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            nonlocal taken
+            for _ in range(10_000):
+                taken += 1
+                yield b"x" * 1000
+
+        return httpx.Response(503, content=pieces())
+
+    watch = Watch("http://tap", (), 0.1)
+    _looked(watch, httpx.MockTransport(endless))
+    assert watch.glance.ready is None
+    assert "longer than it may be" in watch.glance.reason
+    assert taken < 10
 
 
 @given(st.text())

@@ -1,17 +1,24 @@
-"""The end of a tap waits for the records of the requests that it cut short."""
+"""The end of a tap waits for the records of the requests that it cut short, and closes all that was open."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from tests.tap.scripted_upstream import ScriptedUpstream
 from tests.tap.small_tokenizer import small_tokenizer
 from tests.tap.test_crash import count_slowly
+from ullage.errors import FaultError
 from ullage.log.keys import Role, create_keys, load_tap_keys
 from ullage.log.openers import load_opener
 from ullage.log.record import Record
 from ullage.log.store import LogReader
+from ullage.tap import run as tap_run
+from ullage.tap.gate import Gate
 from ullage.tap.gateway import Gateway, Names
 from ullage.tap.recorder import Recorder
 from ullage.tap.request import parse_request
@@ -65,3 +72,43 @@ def test_a_request_cut_short_is_closed_before_the_end(tmp_path: Path) -> None:
     log.close()
     assert record.close is not None
     assert record.close.outcome == "aborted"
+
+
+def test_the_first_close_that_fails_keeps_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the wire journal's disk is full at the end: monitor and enforcer are closed all the same."""
+    closed: list[str] = []
+
+    class Server:
+        def __init__(self, config: object) -> None:
+            pass
+
+        async def serve(self, sockets: object) -> None:
+            await asyncio.sleep(0)  # what runs beside it begins
+
+    async def drain() -> None:
+        closed.append("drained")
+
+    def close_upstream() -> None:
+        closed.append("upstream")
+        raise FaultError("the disk is full")
+
+    async def close_enforcer() -> None:
+        closed.append("enforcer")
+
+    async def answers(patience: float) -> bool:
+        return True
+
+    supervisor = SimpleNamespace(look_at_meter=lambda: None, run=lambda: asyncio.sleep(60))
+    enforcement = SimpleNamespace(client=SimpleNamespace(close=close_enforcer, answers=answers))
+    parts: Any = SimpleNamespace(
+        gateway=SimpleNamespace(gate=Gate(), drain=drain, enforcement=enforcement),
+        supervisor=supervisor,
+        telemetry=None,
+        upstream=SimpleNamespace(close=close_upstream),
+        watch=SimpleNamespace(close=lambda patience: closed.append("monitor")),
+    )
+    nothing: Any = None
+    monkeypatch.setattr(tap_run, "_Server", Server)
+    with pytest.raises(FaultError, match="the disk is full"):
+        asyncio.run(tap_run._serve(nothing, nothing, None, parts))
+    assert closed == ["drained", "upstream", "monitor", "enforcer"]

@@ -85,6 +85,23 @@ def test_a_disk_that_fills_and_is_freed(tmp_path: Path) -> None:
         assert counters == list(range(len(counters)))
 
 
+def test_a_disk_that_fills_while_nobody_reads_the_error_output(tmp_path: Path) -> None:
+    """As with `ullage tap 2>&1 | logger` after the logger has died: it neither goes on nor stays closed."""
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url) as tap:
+        assert tap.process is not None
+        assert tap.process.stderr is not None
+        tap.process.stderr.close()
+        assert _post(tap).status_code == 200
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(tap.process.pid, resource.RLIMIT_FSIZE, (0, hard))
+        _until(tap, 503, "log_unavailable")
+        resource.prlimit(tap.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        _until(tap, 200)
+        tap.process.terminate()
+        tap.process.wait(30)
+        tap.assert_sound()
+
+
 @pytest.mark.parametrize("pace", [{}, {"slot": 0.05, "tokens": 1}])
 def test_no_event_leaves_that_the_log_cannot_hold(tmp_path: Path, pace: dict[str, float]) -> None:
     """The disk is full before the second event: its text must not be seen, not even once."""

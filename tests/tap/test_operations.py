@@ -33,6 +33,7 @@ from ullage.tap.explain import explain
 from ullage.tap.failures import RequestRefusedError
 from ullage.tap.metrics import DECLARATION, MetricsPage
 from ullage.tap.past import past_of
+from ullage.tap.run import _listen
 from ullage.tap.units import parse_duration, parse_rate, parse_share, parse_size
 
 DAY = 86_400 * 10**9
@@ -341,3 +342,13 @@ def test_the_probe_of_a_disk_leaves_nothing(tmp_path: Path) -> None:
         assert tap.stop() == (0, "")
     assert not (tap.log / ".probe").exists()
     assert not stat.S_IMODE((tap.keys / "seed.key").stat().st_mode) & 0o077
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["127.0.0.1:²", "127.0.0.1:٣", "127.0.0.1:" + "9" * 5000, ":80", "host", "a:65536"],
+    ids=lambda where: where[:16],
+)
+def test_what_is_no_address_to_listen_on(where: str) -> None:
+    with pytest.raises(UsageError, match="is not HOST:PORT"):
+        _listen(where)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from tests.tap.tap_process import TapProcess
 from ullage.errors import UsageError
+from ullage.tap.gate import Gate
 from ullage.tap.telemetry import Declaration, Sampler, read_declaration
 from ullage.tap.telemetry_door import TelemetryDoor
 from ullage.tap.upstream import Address, Timeouts, Upstream
@@ -170,7 +171,8 @@ def test_samples_leave_at_fixed_times(tmp_path: Path, server: str, errors: Seque
 
     async def run() -> None:
         upstream = Upstream(Address.parse(server), Timeouts())
-        door = Door(Sampler(hours), upstream, tmp_path / "out", lambda: clock.now, clock.sleep)
+        out = tmp_path / "out"
+        door = Door(Sampler(hours), upstream, Gate(), out, clock=lambda: clock.now, sleep=clock.sleep)
         running = asyncio.ensure_future(door.run())
         await clock.enough.wait()
         running.cancel()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from ullage.errors import FaultError
 from ullage.network.journal import WireJournal
 from ullage.tap.cap import LinkCap
 from ullage.tap.exchange import Traffic
@@ -99,6 +101,30 @@ def test_what_a_cap_holds_back_after_an_answer_ends_the_connection() -> None:
             async with asyncio.timeout(30):
                 assert await ask(upstream) == b"{}"
             assert server.opened == 2
+
+    asyncio.run(run())
+
+
+def test_a_journal_that_fails_at_the_end_leaves_no_connection_open(tmp_path: Path) -> None:
+    """Every close of a connection is an entry; the first that fails must not keep the others open."""
+
+    async def run() -> None:
+        server = Server(plainly)
+        journal = WireJournal(tmp_path / "wire.journal", "log")
+        async with upstream_of(server, journal=journal) as upstream:
+            asked = [upstream.get("/v1/models", Traffic(counter=number)) for number in range(3)]
+            async with contextlib.AsyncExitStack() as together:
+                for one in asked:
+                    assert await (await together.enter_async_context(one)).whole(1000) == b"{}"
+            assert server.opened == 3
+            good, journal._descriptor = journal._descriptor, os.open("/dev/full", os.O_WRONLY)
+            os.close(good)
+            with pytest.raises(FaultError):
+                upstream.close()
+            async with asyncio.timeout(10):
+                while server.ended < 3:
+                    await asyncio.sleep(0.01)
+            assert journal._descriptor == -1
 
     asyncio.run(run())
 

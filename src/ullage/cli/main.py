@@ -6,12 +6,15 @@ answers at once although some commands bring torch along.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
+import select
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TextIO
 
 from ullage import __version__
 from ullage.errors import ExitCode, UllageError
@@ -196,14 +199,36 @@ def _find(arguments: list[str]) -> tuple[str, Command, list[str]] | int:
 
 
 def _call(name: str, command: Command, arguments: list[str]) -> int:
+    """Run a command; its exit code. Raises what the command raises.
+
+    Without typer's `main`, which ends with 1 when nobody reads the output any more, or when an input ends:
+    here that is the code for a failed check.
+    """
     import typer
 
     module_name, function_name = command.target.split(":")
     module = importlib.import_module(f"ullage.cli.{module_name}")
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(getattr(module, function_name))
-    result = typer.main.get_command(app).main(args=arguments, prog_name=name, standalone_mode=True)
-    return int(result) if isinstance(result, int) else ExitCode.PASS
+    parser = typer.main.get_command(app)
+    try:
+        with parser.make_context(name, list(arguments)) as context:
+            parser.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except typer.Abort:
+        typer.echo("Aborted!", err=True)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED  # without a word: this is how a server is ended
+    except Exception as error:
+        # The parser's own errors show themselves; in which module their class is depends on typer's version.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        return ExitCode.USAGE
+    return ExitCode.PASS
 
 
 def _ours(error: BaseException) -> UllageError | None:
@@ -222,19 +247,24 @@ def _needed(error: ModuleNotFoundError, words: list[str]) -> str | None:
 
 
 def _unforeseen(error: BaseException) -> tuple[str, int]:
-    """A sentence and a code for what no room raised on purpose.
+    """A sentence, if anything is to be said, and a code for what no room raised on purpose.
 
     Never the code 1, with which Python itself would end: a folder that may not be entered, or a defect of
     ours, must not read as a verdict. With `ULLAGE_TRACEBACK` set, where it happened is printed first.
     """
     import traceback
 
+    if isinstance(error, BrokenPipeError) and _is_left(sys.stdout):
+        return "", ExitCode.FAULT  # as in `ullage ... | head`: who has stopped reading need not be told
     if os.environ.get("ULLAGE_TRACEBACK"):
-        traceback.print_exception(error)
+        with contextlib.suppress(OSError, ValueError):  # standard error may lead nowhere, too
+            traceback.print_exception(error)
     while isinstance(error, BaseExceptionGroup):  # tasks side by side: the first one's
         error = error.exceptions[0]
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
+    if isinstance(error, EOFError):
+        return "What was read ended too early: a file is cut off, or a peer has gone.", ExitCode.FAULT
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename} cannot be used: " if error.filename else ""
         return (
@@ -249,6 +279,52 @@ def _unforeseen(error: BaseException) -> tuple[str, int]:
     ), ExitCode.FAULT
 
 
+def _is_left(stream: TextIO | None) -> bool:
+    """Whether nobody reads at the other end of a stream any more."""
+    if stream is None:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):  # no file of the process's
+        return False
+
+
+def _say(sentence: str) -> None:
+    """A line for whoever called, unless it is empty. That nobody reads it any more changes no exit code."""
+    if sentence and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"ullage: {sentence}\n")
+
+
+def _flush(stream: TextIO | None) -> OSError | None:
+    """Write out what a stream still holds; the error, if that cannot be done.
+
+    Nothing is left for the very end then, when Python would try again, complain, and end with 120.
+    """
+    if stream is None or stream.closed:
+        return None
+    try:
+        stream.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # no file of the process's
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
+
+
+def _delivered(code: int) -> int:
+    """The exit code once all has been said: FAULT if what a command printed did not arrive whole."""
+    failed = _flush(sys.stdout)
+    if failed is not None:
+        code = ExitCode.FAULT
+        if not isinstance(failed, BrokenPipeError):
+            _say(f"The output cannot be written: {failed.strerror}.")
+    _flush(sys.stderr)
+    return code
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Entry point. Every error that we raise on purpose is one sentence and its exit code."""
     instruction_set.pin()
@@ -259,20 +335,17 @@ def run(arguments: list[str] | None = None) -> None:
     except (UllageError, BaseExceptionGroup) as error:
         ours = _ours(error)
         sentence, code = (str(ours), ours.exit_code) if ours is not None else _unforeseen(error)
-        sys.stderr.write(f"ullage: {sentence}\n")
+        _say(sentence)
     except ModuleNotFoundError as error:
         if (extra := _needed(error, words)) is not None:
             sentence, code = f"This needs {error.name}: pip install 'ullage[{extra}]'.", ExitCode.FAULT
         else:
             sentence, code = _unforeseen(error)
-        sys.stderr.write(f"ullage: {sentence}\n")
+        _say(sentence)
     except KeyboardInterrupt:
-        sys.stderr.write("ullage: interrupted\n")
+        _say("interrupted")
         code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.PASS
     except Exception as error:
         sentence, code = _unforeseen(error)
-        sys.stderr.write(f"ullage: {sentence}\n")
-    sys.exit(int(code))
+        _say(sentence)
+    sys.exit(int(_delivered(code)))

@@ -52,7 +52,7 @@ class ReaderProcess:
             name = client.encode()
             line.sendall(_HEAD.pack(len(name), len(released)) + name + released)
             return _parsed(_receive_line(line))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             self._lose()
             raise UnreadableError(f"the monitor's process failed ({type(error).__name__})") from error
 

@@ -6,8 +6,9 @@ released, now)` gets the bytes of a response after it has left. An answer in fli
 may pass its account by the answers in flight, as with the byte budget. Answers wait in a bounded queue, and
 are read in a process of their own: a tap under load drops to counting (`skipped`), it does not slow down.
 
-An answer over which that process dies, or takes longer than its time, is booked at the most that one
-message counts: nobody escapes the account by breaking the reader.
+An answer over which that process dies, or takes longer than its time, or that could not be judged for any
+other reason, is booked at the most that one message counts: nobody escapes the account by breaking the
+reader.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Final, Protocol
 
 from ullage.monitor.budget import Account, PayloadBudget
 from ullage.monitor.finding import Seen
-from ullage.monitor.process import ReaderProcess, UnreadableError
+from ullage.monitor.process import ReaderProcess
 
 _MOST_WAITING: Final = 256
 MOST_BYTES: Final = 64 << 20  # of all answers that wait, and of one
@@ -100,18 +101,15 @@ class Watch:
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None:
             client, released, time_ns = item
-            for seen in self._read(client, released):
-                self._book(client, seen.bits, seen.kinds, time_ns)
+            try:
+                for seen in self._reader.read(client, released):
+                    self._book(client, seen.bits, seen.kinds, time_ns)
+            except Exception:  # UnreadableError, or a defect: without this thread nobody is blocked
+                self.unreadable += 1
+                self._book(client, self._budget.allowance.cap_bits, (_UNREADABLE,), time_ns)
             with self._lock:
                 self._waiting_bytes -= len(released)
             self.scanned += 1
-
-    def _read(self, client: str, released: bytes) -> list[Seen]:
-        try:
-            return self._reader.read(client, released)
-        except UnreadableError:
-            self.unreadable += 1
-            return [Seen(self._budget.allowance.cap_bits, (_UNREADABLE,))]
 
     def _book(self, client: str, bits: int, kinds: tuple[str, ...], time_ns: int) -> None:
         with self._lock:
@@ -121,4 +119,5 @@ class Watch:
             after = self._budget.is_blocked(client, time_ns)
         if after and not before:
             self.alarms += 1
-            self._notify(Alarm(client, account, kinds))
+            with contextlib.suppress(Exception):  # the account stands, whether or not anybody could be told
+                self._notify(Alarm(client, account, kinds))

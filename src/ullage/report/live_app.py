@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,10 @@ from ullage.report.exposition import MAX_BYTES, parse_exposition
 from ullage.report.live_page import Glance, render, render_ledger, script
 
 _TIMEOUT = 5.0
+_MOST_SECONDS = 20.0  # for one look: a tap that answers byte by byte keeps within every other timeout
+_MOST_READY_BYTES = 4096
+_UNREAD = "alarm_claims_cannot_be_read_total"
+"""An alarm of the page's own, under a name that it shows as those of the tap."""
 _MOST_READERS = 32
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'"
 _HEADERS = {
@@ -48,28 +52,45 @@ class Watch:
     readers: int = 0
     turn: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def read_claims(self) -> None:
-        """Read the files again; one that is just being written keeps what stood before."""
+    def read_claims(self) -> bool:
+        """Read the files again; whether that could be done.
+
+        What cannot be read keeps what stood before, since it may be just being written.
+        """
         try:
             documents = [read_document(path) for path in self.claims if path.exists()]
-        except UllageError:
-            return
-        self.standing = all_claims(one for one in documents if not is_game(one))
-        self.digest = digest_of(self.standing)
+            standing = all_claims(one for one in documents if not is_game(one))
+        except (UllageError, OSError):
+            return False
+        self.standing = standing
+        self.digest = digest_of(standing)
+        return True
 
     async def look(self, client: httpx.AsyncClient) -> None:
-        """Ask the tap once and tell every reader."""
+        """Ask the tap once and tell every reader. Whatever goes wrong is what the page says."""
         at = datetime.now(UTC).strftime("%H:%M:%S UTC")
         try:
-            ready = await client.get(f"{self.tap}/readyz")
-            figures = parse_exposition(await _limited(client, f"{self.tap}/metrics"))
-            reason = "" if ready.status_code == httpx.codes.OK else ready.text[:200].strip()
-            self.glance = Glance(at, ready.status_code == httpx.codes.OK, reason, figures)
-        except (httpx.HTTPError, UllageError, UnicodeDecodeError) as error:
-            self.glance = Glance(at, None, str(error)[:200] or type(error).__name__, self.glance.figures)
-        await asyncio.to_thread(self.read_claims)
+            async with asyncio.timeout(_MOST_SECONDS):
+                glance = await self._ask(client, at)
+        except Exception as error:  # not HTTP's alone: without this task the last glance would stand for ever
+            glance = Glance(at, None, str(error)[:200] or type(error).__name__, self.glance.figures)
+        try:
+            is_read = await asyncio.to_thread(self.read_claims)
+        except Exception:  # for the same reason
+            is_read = False
+        figures = {name: value for name, value in glance.figures.items() if name != _UNREAD}
+        self.glance = replace(glance, figures=figures if is_read else figures | {_UNREAD: 1.0})
         async with self.turn:
             self.turn.notify_all()
+
+    async def _ask(self, client: httpx.AsyncClient, at: str) -> Glance:
+        """What the tap says now. Raises httpx.HTTPError, httpx.InvalidURL, MalformedError, ValueError."""
+        ready, said = await _limited(client, f"{self.tap}/readyz", _MOST_READY_BYTES)
+        page, figures = await _limited(client, f"{self.tap}/metrics", MAX_BYTES)
+        page.raise_for_status()
+        is_ready = ready.status_code == httpx.codes.OK
+        reason = "" if is_ready else said.decode("utf-8", "replace")[:200].strip()
+        return Glance(at, is_ready, reason, parse_exposition(figures.decode("utf-8")))
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -90,16 +111,15 @@ class Watch:
             self.readers -= 1
 
 
-async def _limited(client: httpx.AsyncClient, url: str) -> str:
-    """A page's text, as far as it may be long."""
+async def _limited(client: httpx.AsyncClient, url: str, most: int) -> tuple[httpx.Response, bytes]:
+    """A response and its body, as far as it may be long. Raises httpx.HTTPError, httpx.InvalidURL."""
     async with client.stream("GET", url) as response:
-        response.raise_for_status()
         data = b""
         async for part in response.aiter_bytes():
             data += part
-            if len(data) > MAX_BYTES:
-                raise httpx.DecodingError("the tap's figures are longer than they may be")
-    return data.decode("utf-8")
+            if len(data) > most:
+                raise httpx.DecodingError(f"what the tap answers at {url} is longer than it may be")
+    return response, data
 
 
 def create_app(watch: Watch) -> Starlette:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from typing import Final
 
@@ -20,6 +19,7 @@ from ullage.tap.recorder import NANOSECONDS
 from ullage.tap.release import send_error
 from ullage.tap.request import CompletionRequest, Endpoint, parse_request
 from ullage.tap.response import models_body
+from ullage.tap.tell import tell_operator
 from ullage.tap.tokens import Tokenizer
 
 _ENDPOINTS: Final[dict[str, Endpoint]] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
@@ -77,7 +77,7 @@ class TapApp:
             if not call.gone:
                 await send_error(call, self._gateway.gate.reason or Failure.SHUTTING_DOWN)
         except Exception as error:  # no traceback may reach a client
-            sys.stderr.write(f"ullage tap: internal error ({type(error).__name__}: {error})\n")
+            tell_operator(f"internal error ({type(error).__name__}: {error})")
             await send_error(call, Failure.INTERNAL_ERROR)
 
     async def _route(self, call: Call) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from typing import Final
 from ullage.errors import MalformedError
 from ullage.log.files import read_limited, write_all
 from ullage.log.segments import CLIENT_BYTES
+from ullage.tap.tell import tell_operator
 
 _CONTEXT: Final = b"ullage/client-of-day/v1\n"
 _MAX_BYTES: Final = 1 << 30
@@ -77,7 +77,7 @@ class ClientBook:
                 self._append(self._descriptor)
         except OSError as error:
             if not self._told:
-                sys.stderr.write(f"ullage tap: {self._path} cannot be written: {error.strerror}\n")
+                tell_operator(f"{self._path} cannot be written: {error.strerror}")
             self._told = True
         else:
             self._unwritten, self._told = b"", False

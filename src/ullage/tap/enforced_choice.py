@@ -12,11 +12,12 @@ from ullage.enforce.protocol import FinishReason
 from ullage.tap.answer import Delta
 from ullage.tap.choice import Choice, read_to_the_end
 from ullage.tap.draft import DEFAULT_REPLACEMENTS, UpstreamDrafts, enforced
-from ullage.tap.enforcement import EnforcedRequest, EnforcerClient, EnforcerError, tell_operator
+from ullage.tap.enforcement import EnforcedRequest, EnforcerClient, EnforcerError
 from ullage.tap.failures import Failure, UpstreamError
 from ullage.tap.link import DEFAULT_LINK, Link
 from ullage.tap.request import CompletionRequest
 from ullage.tap.slots import Piece, Slots, Watch, slotted
+from ullage.tap.tell import tell_operator
 from ullage.tap.text_drafts import TextDrafts
 from ullage.tap.tokens import Tokenizer
 from ullage.tap.upstream import Traffic, Upstream

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -30,6 +29,7 @@ from ullage.enforce.protocol import (
     Welcome,
 )
 from ullage.errors import FaultError, MalformedError, UllageError, UsageError
+from ullage.tap.tell import tell_operator
 
 _HELLO_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 600.0  # all requests at once may stand before this one
@@ -37,12 +37,6 @@ _ANSWER_SECONDS: Final = 600.0  # all requests at once may stand before this one
 
 class EnforcerError(FaultError):
     """The enforcer is gone, or does not do what the protocol says."""
-
-
-def tell_operator(sentence: str) -> None:
-    """A line on standard error, where the operator of a tap looks."""
-    sys.stderr.write(f"ullage tap: {sentence}\n")
-    sys.stderr.flush()
 
 
 class EnforcerClient:

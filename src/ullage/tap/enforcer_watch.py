@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ullage.tap.enforcement import EnforcerClient, tell_operator
+from ullage.tap.enforcement import EnforcerClient
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
+from ullage.tap.tell import tell_operator
 
 # Together below the second in which an alarm is due.
 _LOOK_SECONDS: Final = 0.25

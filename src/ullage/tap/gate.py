@@ -8,11 +8,11 @@ a 503 that names the reason, and an alarm is counted. The gate opens again when 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from typing import Any
 
 from ullage.tap.failures import Failure, RequestRefusedError
+from ullage.tap.tell import tell_operator
 
 
 class Gate:
@@ -63,16 +63,14 @@ class Gate:
             return
         self._reasons[reason] = None
         self.alarms[reason] += 1
-        sys.stderr.write(f"ullage tap: {message}\n")
-        sys.stderr.flush()
         current = asyncio.current_task()
-        for task in self._inside:
+        for task in self._inside:  # before anything is said: what is in flight must not go on meanwhile
             if task is not current:
                 task.cancel()
+        tell_operator(message)
 
     def clear(self, reason: Failure) -> None:
         """This reason is gone; the gate opens if it was the last."""
         if reason in self._reasons:
             del self._reasons[reason]
-            sys.stderr.write(f"ullage tap: recovered from {reason.code}\n")
-            sys.stderr.flush()
+            tell_operator(f"recovered from {reason.code}")

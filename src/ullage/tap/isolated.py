@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from ullage.network.confine import ALL_PROTECTIONS
 from ullage.network.isolation import Confinement, Isolation, isolate
 from ullage.network.rootfs import python_environment
 from ullage.network.shaping import Cap
+from ullage.tap.tell import tell_operator
 
 if TYPE_CHECKING:
     from ullage.tap.config import TapConfig
@@ -63,12 +63,11 @@ def isolated_server(config: TapConfig) -> Iterator[Isolation | None]:
             isolate(config.isolate, Cap.both(int(config.cap)), confinement=confinement)
         )
         for sentence in isolation.unprotected():
-            sys.stderr.write(f"ullage tap: NOT PROTECTED: {sentence}\n")
-        sys.stderr.write(
-            f"ullage tap: the server is isolated ({', '.join(isolation.held)}); "
-            f"its cable is link0 in network namespace {isolation.tap_side.name}\n"
+            tell_operator(f"NOT PROTECTED: {sentence}")
+        tell_operator(
+            f"the server is isolated ({', '.join(isolation.held)}); "
+            f"its cable is link0 in network namespace {isolation.tap_side.name}"
         )
-        sys.stderr.flush()
         isolation.wait_until_listening(_START_SECONDS)
         yield isolation
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from ullage.monitor.budget import Allowance, PayloadBudget
 from ullage.monitor.watch import Alarm, Watch
+from ullage.tap.tell import tell_operator
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Monitoring:
         """One line, by standard error. What was found is not in it, only what kind it was."""
         what = ", ".join(alarm.kinds) or "pieces over several messages"
         then = "; refused for the rest of the day" if self.blocks else ""
-        sys.stderr.write(
-            f"ullage tap: ALARM: client {alarm.client} got {alarm.account.bits:,} payload bits in "
-            f"{alarm.account.messages:,} texts today, at last {what}{then}\n"
+        tell_operator(
+            f"ALARM: client {alarm.client} got {alarm.account.bits:,} payload bits in "
+            f"{alarm.account.messages:,} texts today, at last {what}{then}"
         )
 
 

@@ -108,7 +108,7 @@ def build(
         cap=cap,
         watch=watch,
     )
-    telemetry = _telemetry(settings.telemetry, settings.telemetry_out, upstream)
+    telemetry = _telemetry(settings.telemetry, settings.telemetry_out, upstream, gate)
     left = None if covert is None else Left(covert.terms.budget, lambda: covert.step(time.time_ns()))
     page = MetricsPage(lambda: _figures(meters, gate, pacer, telemetry, watch), time.time, left)
     meter = None if settings.meter is None else LifeWatch(settings.meter, settings.meter_patience)
@@ -181,12 +181,12 @@ def _counts(gateway: Gateway, pacer: Pacer | None) -> Counts:
     )
 
 
-def _telemetry(path: Path | None, out: Path | None, upstream: Upstream) -> TelemetryDoor | None:
+def _telemetry(path: Path | None, out: Path | None, upstream: Upstream, gate: Gate) -> TelemetryDoor | None:
     if path is None:
         return None
     if out is None:
         raise UsageError("--telemetry needs --telemetry-out FILE, to which the samples are written.")
-    return TelemetryDoor(Sampler(read_declaration(path)), upstream, out)
+    return TelemetryDoor(Sampler(read_declaration(path)), upstream, gate, out)
 
 
 def _figures(

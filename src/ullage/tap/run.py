@@ -28,7 +28,7 @@ from ullage.tap.capacity import CovertTerms
 from ullage.tap.client_http import ClientLimits, ClientProtocol
 from ullage.tap.draft import DEFAULT_REPLACEMENTS
 from ullage.tap.enforced_choice import Enforcement
-from ullage.tap.enforcement import EnforcerClient, tell_operator
+from ullage.tap.enforcement import EnforcerClient
 from ullage.tap.enforcer_watch import EnforcerWatch
 from ullage.tap.failures import Failure
 from ullage.tap.ledger import Allowance
@@ -40,6 +40,7 @@ from ullage.tap.parts import Parts, build, check_certificate, no_app
 from ullage.tap.past import Past
 from ullage.tap.recorder import Recorder
 from ullage.tap.slots import Watch
+from ullage.tap.tell import tell_operator
 from ullage.tap.tokens import Tokenizer
 from ullage.tap.upstream import Timeouts
 
@@ -169,9 +170,7 @@ def open_log(directory: Path, keys: TapKeys, declaration: Declaration) -> LogWri
         )
     if writer.recovery.aborted:
         count = len(writer.recovery.aborted)
-        sys.stderr.write(
-            f"ullage tap: {count} records were in flight when the log was left; closed as aborted\n"
-        )
+        tell_operator(f"{count} records were in flight when the log was left; closed as aborted")
     return writer
 
 
@@ -249,16 +248,18 @@ async def _serve(
         beside.start("telemetry", parts.telemetry.run())
     if operations is not None:
         beside.start("the operator's address", _serve_operations(parts.operations, operations))
-    try:
-        await _Server(config).serve([listener])
-    finally:
-        await beside.stop()
-    await parts.gateway.drain()
-    parts.upstream.close()
-    if parts.watch is not None:
-        await asyncio.to_thread(parts.watch.close, _LAST_READING)
-    if parts.gateway.enforcement is not None:
-        await parts.gateway.enforcement.client.close()
+    # All of it, whichever fails; the last entered comes first.
+    async with contextlib.AsyncExitStack() as last:
+        if parts.gateway.enforcement is not None:
+            last.push_async_callback(parts.gateway.enforcement.client.close)
+        if parts.watch is not None:
+            last.push_async_callback(asyncio.to_thread, parts.watch.close, _LAST_READING)
+        last.callback(parts.upstream.close)
+        try:
+            await _Server(config).serve([listener])
+        finally:
+            await beside.stop()
+        await parts.gateway.drain()
 
 
 async def _serve_operations(app: OperationsApp, listener: socket.socket) -> None:
@@ -338,7 +339,8 @@ def _listen(where: str, *, share_port: bool = False) -> socket.socket:
     """
     host, separator, port = where.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
+    is_number = port.isascii() and port.isdigit() and len(port) <= 5
+    if not separator or not host or not is_number or int(port) > 65535:
         raise UsageError(f"'{where}' is not HOST:PORT, such as 127.0.0.1:8100.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Final
 
 import pydantic_core
 
-from ullage.tap.failures import UpstreamError
+from ullage.tap.failures import Failure, LogUnavailableError, UpstreamError
+from ullage.tap.gate import Gate
 from ullage.tap.telemetry import Sampler
+from ullage.tap.tell import tell_operator
 from ullage.tap.upstream import Traffic, Upstream
 
 _MAX_BODY: Final = 64 << 10
@@ -22,14 +23,17 @@ _MAX_BODY: Final = 64 << 10
 class TelemetryDoor:
     """Writes a line of JSON a sample to `out`. What the server does not bring in time stays as it was.
 
-    `clock` gives seconds since 1970, and `sleep` waits so many of them.
+    A wire journal that cannot be written closes `gate`, as it does over a client's request. `clock` gives
+    seconds since 1970, and `sleep` waits so many of them.
     """
 
     def __init__(
         self,
         sampler: Sampler,
         upstream: Upstream,
+        gate: Gate,
         out: Path,
+        *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -37,6 +41,7 @@ class TelemetryDoor:
         self.samples = 0
         self._sampler = sampler
         self._upstream = upstream
+        self._gate = gate
         self._out = out
         self._clock = clock
         self._sleep = sleep
@@ -73,6 +78,9 @@ class TelemetryDoor:
                 values = pydantic_core.from_json(body) if response.status == 200 else {}
         except (UpstreamError, TimeoutError, ValueError):
             return {}
+        except LogUnavailableError as error:  # the wire journal's; the supervisor opens the gate again
+            self._gate.trip(Failure.LOG_UNAVAILABLE, str(error))
+            return {}
         return values if isinstance(values, dict) else {}
 
     def _write(self, due: int, sample: dict[str, str | int]) -> None:
@@ -81,4 +89,4 @@ class TelemetryDoor:
             with self._out.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            sys.stderr.write(f"ullage tap: telemetry cannot be written to {self._out}: {error.strerror}\n")
+            tell_operator(f"telemetry cannot be written to {self._out}: {error.strerror}")

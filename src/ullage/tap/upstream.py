@@ -140,11 +140,15 @@ class Upstream:
             connection.close()
 
     def close(self) -> None:
-        """Drop the idle connections."""
-        while self._idle:
-            self._idle.pop().close()
-        if self.journal is not None:
-            self.journal.close()
+        """Drop the idle connections and let go of the wire journal.
+
+        Raises FaultError, once all is closed, when the journal could not take that a connection has ended.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.journal is not None:
+                stack.callback(self.journal.close)  # the last, since the connections write into it
+            while self._idle:
+                stack.callback(self._idle.pop().close)
 
     def _reuse(self, asked: _Asked) -> bool:
         """Put a request on an idle connection, if there is one."""
