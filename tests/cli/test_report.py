@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.samples import four_claims, write_bundle, write_document
+from tests.report.samples import four_claims, wire_account, write_bundle, write_document
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -31,6 +31,14 @@ def test_json_says_what_the_page_shows(tmp_path: Path) -> None:
     assert inspector["compute"]["standing"] == "missing"
     assert operator["compute"]["at_most"] == pytest.approx(0.03)
     assert "not shown" in out.read_text("utf-8")
+
+
+def test_half_a_character_in_a_document_does_not_end_the_report(tmp_path: Path) -> None:
+    odd = wire_account() | {"unexplained_by_reason": {"\ud800": 6}}
+    claims = write_document(tmp_path / "claims.json", four_claims(), **odd)
+    done = run("--claims", claims, "--out", tmp_path / "report.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "unexplained" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_errors_are_sentences(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.log.samples import header, make_keys, opening, read_log
 from ullage.errors import FaultError
+from ullage.log import segments
 from ullage.log.store import CheckpointPolicy, LogReader, LogWriter
 
 QUICK = CheckpointPolicy(seconds=1e9, reopen_seconds=0.02)
@@ -119,21 +120,18 @@ def test_a_journal_that_cannot_be_read_for_a_while_is_opened_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Too few descriptors, for example: a client that holds many connections must not end a log for good."""
-    real = Path.open
     refused: list[Path] = []
 
-    def few(path: Path, *arguments: object, **named: object) -> object:
-        if path.suffix == ".segment":
-            refused.append(path)
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return real(path, *arguments, **named)  # type: ignore[call-overload]
+    def few(path: Path, *_: object) -> object:
+        refused.append(path)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with LogWriter.create(tmp_path / "log", make_keys(tmp_path / "keys"), header(), QUICK) as writer:
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "open", few)
+            patch.setattr(segments, "open_plain_file", few)
             patch.setattr(os, "fdatasync", fail)
             with pytest.raises(FaultError):
                 writer.append_sync(opening(0))

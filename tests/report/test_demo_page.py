@@ -59,7 +59,15 @@ def test_the_axis_is_monotone_and_stays_on_the_picture(one: float, other: float)
 
 
 @pytest.mark.parametrize(
-    ("rate", "text"), [(0, "0 %"), (0.00013, "0.013 %"), (0.0044, "0.44 %"), (0.12, "12 %"), (1, "100 %")]
+    ("rate", "text"),
+    [
+        (0, "0 %"),
+        (0.00013, "0.013 %"),
+        (0.0044, "0.44 %"),
+        (0.12, "12 %"),
+        (1, "100 %"),
+        (1e308, "1.0e+308 times all"),
+    ],
 )
 def test_percent_has_two_digits(rate: float, text: str) -> None:
     assert percent(rate) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -10,12 +11,15 @@ import httpx
 import pydantic_core
 
 from ullage.audit.engine_rows import read_prompt_logprobs
+from ullage.deadline import within
 from ullage.errors import FaultError, MalformedError, UsageError
 
 _ENTRY_BYTES: Final = 400  # of one log-probability, with its token's text
 _BASE_BYTES: Final = 1 << 20
 MAX_ANSWER_BYTES: Final = 1 << 30
-_TIMEOUT: Final = httpx.Timeout(600.0, connect=10.0)
+_SECONDS: Final = 600.0
+"""For a whole answer, and for each piece of it."""
+_TIMEOUT: Final = httpx.Timeout(_SECONDS, connect=10.0)
 _TRIES: Final = 3
 # A server may close an idle connection just as a question is put on it. Asking again is free of consequences.
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
@@ -71,7 +75,7 @@ class EngineClient:
     def _check(self) -> None:
         """Whether anybody answers who gives log-probabilities of prompts. Raises UsageError."""
         try:
-            found = pydantic_core.from_json(self._http.get("/v1/models").content)
+            found = pydantic_core.from_json(self._ask("GET", "/v1/models", None, _BASE_BYTES)[1])
             self.model = self.model or str(found["data"][0]["id"])
             self.prompt_logprobs([0, 0], 1)
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -82,7 +86,7 @@ class EngineClient:
     def _post(self, body: dict[str, Any], limit: int) -> bytes:
         for again in reversed(range(_TRIES)):
             try:
-                status, data = self._ask(body, limit)
+                status, data = self._ask("POST", "/v1/completions", body, limit)
                 break
             except httpx.HTTPError as error:
                 if not (again and isinstance(error, _BROKEN)):
@@ -92,9 +96,13 @@ class EngineClient:
             raise FaultError(f"{self.url} answered with status {status}: {said}")
         return data
 
-    def _ask(self, body: dict[str, Any], limit: int) -> tuple[int, bytes]:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None, limit: int) -> tuple[int, bytes]:
+        late = f"{self.url} did not answer within {_SECONDS:g} s."
+        return within(_SECONDS, partial(self._exchange, method, path, body, limit), late)
+
+    def _exchange(self, method: str, path: str, body: dict[str, Any] | None, limit: int) -> tuple[int, bytes]:
         data = bytearray()
-        with self._http.stream("POST", "/v1/completions", json=body) as answer:
+        with self._http.stream(method, path, json=body) as answer:
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > limit:

@@ -60,7 +60,7 @@ def report(
         made = make_report(sources, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
         text = render(made)
     try:
-        out.write_text(text, "utf-8")
+        out.write_text(text, "utf-8", "replace")  # a document may hold halves of characters
     except OSError as error:
         raise FaultError(f"{out} cannot be written: {error.strerror}.") from error
     if as_json:

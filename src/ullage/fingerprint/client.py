@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel
 
+from ullage.deadline import within
 from ullage.errors import FaultError, IntegrityError, MalformedError, UsageError
 from ullage.fingerprint.messages import (
     MAX_LISTED,
@@ -87,6 +89,10 @@ class FingerprintClient:
                 yield bytes.fromhex(one.state), tuple(bytes.fromhex(step) for step in one.path)
 
     def _ask(self, method: str, path: str, body: BaseModel | None) -> bytes:
+        late = f"The prover at {self._url} did not answer within {_SECONDS:g} s."
+        return within(_SECONDS, partial(self._exchange, method, path, body), late)
+
+    def _exchange(self, method: str, path: str, body: BaseModel | None) -> bytes:
         data = None if body is None else body.model_dump_json().encode()
         try:
             with self._http.stream(method, self._url + path, content=data) as response:

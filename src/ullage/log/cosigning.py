@@ -16,9 +16,9 @@ from pathlib import Path
 
 import httpx
 
+from ullage.deadline import within
 from ullage.errors import FaultError, IntegrityError, MalformedError, UllageError, UsageError
 from ullage.log.cosignature import CosignedCheckpoint, WitnessVerifier, add_cosignatures, open_cosigned
-from ullage.log.deadline import within
 from ullage.log.files import read_limited, replace
 from ullage.log.policy import Policy
 from ullage.log.prover import Prover

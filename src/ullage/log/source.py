@@ -18,8 +18,8 @@ from typing import Protocol
 
 import httpx
 
+from ullage.deadline import within
 from ullage.errors import FaultError, MalformedError, UsageError
-from ullage.log.deadline import within
 from ullage.log.tiles import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, Bundle, Tile, cut_bundle
 from ullage.plain_files import read_plain_file
 

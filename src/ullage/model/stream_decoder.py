@@ -9,8 +9,8 @@ from typing import Protocol
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HOLD = 32
 """Tokens that are held back at most while a character is incomplete. Its bytes lie closer together, unless
-tokens without text are among them. Without a limit a server could have all that it ever sent decoded again for
-each further token."""
+tokens without text are among them. Without a limit a server could have all that it ever sent decoded again
+for each further token."""
 _CHARACTER_BYTES = 4
 _BYTE_TOKEN = re.compile(r"^<0x[0-9A-Fa-f]{2}>$")
 

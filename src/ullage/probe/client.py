@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import httpx
 
+from ullage.deadline import within
 from ullage.errors import FaultError, MalformedError, UsageError
 from ullage.probe.answers import Answer, parse_answer, parse_models
 from ullage.probe.questions import Question
@@ -173,19 +175,23 @@ class Client:
         return body
 
     def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
-        deadline = time.monotonic() + self.limits.seconds
+        """Status and body. All of it has its time together, the head of the answer too."""
+        try:
+            return within(self.limits.seconds, partial(self._ask, method, path, body), "It took too long.")
+        except FaultError as error:
+            raise _PassingError("timeouts") from error
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
         try:
             with self._http.stream(method, f"{self.url}/{path}", json=body) as response:
                 if response.status_code in _PASSING or response.status_code >= 500:
                     kind = "rate-limited" if response.status_code == 429 else "server-errors"
                     raise _PassingError(kind, _retry_after(response))
                 read = bytearray()
-                for part in response.iter_bytes(1 << 16):
+                for part in response.iter_bytes():
                     read += part
                     if len(read) > _MAX_BODY:
                         raise MalformedError(f"An answer of more than {_MAX_BODY} bytes was cut off.")
-                    if time.monotonic() > deadline:
-                        raise _PassingError("timeouts")
                 return response.status_code, bytes(read)
         except httpx.TimeoutException as error:
             raise _PassingError("timeouts") from error

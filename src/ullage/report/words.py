@@ -13,6 +13,8 @@ def percent(share: float) -> str:
     if 0.99 < share < 1:  # rounded down: a share of less than all never reads 100 %
         digits = min(8, max(1, -math.floor(math.log10(1 - share)) - 1))
         return f"{math.floor(100 * share * 10**digits) / 10**digits:.{digits}f} %"
+    if abs(share) > 1e7:  # no share, but a document may say anything
+        return f"{share:.1e} times all"
     if abs(share) < 1e-7:
         return f"{100 * share:.1e} %"
     digits = max(0, 1 - math.floor(math.log10(abs(100 * share))))

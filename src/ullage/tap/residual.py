@@ -179,7 +179,7 @@ def _late_steps(detail: str) -> int:
     """The count in "late by L slots in K steps"."""
     before, found, _ = detail.partition(" steps")
     word = before.rpartition(" ")[2]
-    return int(word) if found and "late by" in before and word.isdigit() else 0
+    return int(word) if found and "late by" in before and word.isascii() and word.isdigit() else 0
 
 
 def residual_claim(

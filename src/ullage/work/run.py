@@ -12,20 +12,20 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 
-from ullage.work import steal
 from ullage.errors import UsageError
+from ullage.work import steal
 from ullage.work.companion import Companion
 from ullage.work.inference import Credit, within
 from ullage.work.kernels import Kernel, default_kernel, one_thread
 from ullage.work.openings import draw_rows, row_is_committed, true_rows
 from ullage.work.protocol import Mode
 from ullage.work.verifier import MAX_UNITS, Session, Terms
-from ullage.work.window import HELD_UP_LIMIT, Inference, Unit, Window, Worth
+from ullage.work.window import HELD_UP_LIMIT, Unit, Window, Worth
 
 _MAX_FINDINGS = 20
 _MOST_UNITS = MAX_UNITS // 8
-"""A slot's units in a window. The prover keeps the hashes of each until the window is over: about a gigabyte at
-2,048 rows."""
+"""A slot's units in a window. The prover keeps the hashes of each until the window is over: about a gigabyte
+at 2,048 rows."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Accounting:
         held_up = session.take_held_up() / (plan.window_seconds * plan.terms.slots)
         if held_up > HELD_UP_LIMIT:
             findings.append(
-                f"the verifier's own checks held the slots up for {held_up:.0%} of the time: check fewer slots "
-                "with --full, calibrate with a larger K, or leave --full out"
+                f"the verifier's own checks held the slots up for {held_up:.0%} of the time: check fewer "
+                "slots with --full, calibrate with a larger K, or leave --full out"
             )
         findings += session.take_findings()
         if plan.terms.mode is Mode.FULL:

@@ -208,7 +208,7 @@ class Total:
     busy_median: float
     operations: float
     operations_priced: float
-    """The same where hardware was faster than at its calibration (`Window.price`): over the calibrated peak."""
+    """The same at the price of each window (`Window.price`): what is held against the calibrated peak."""
     openings: int
     failed: int
     bad_share: float

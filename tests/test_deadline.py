@@ -10,13 +10,16 @@ import pytest
 
 from tests.log.processes import hostile
 from tests.log.samples import make_keys, make_log
-from ullage.errors import FaultError
+from ullage.audit.engine_client import EngineClient
+from ullage.deadline import within
+from ullage.errors import FaultError, UsageError
+from ullage.fingerprint.client import FingerprintClient
 from ullage.log.checkpoint import open_checkpoint
 from ullage.log.cosignature import WitnessSigner
 from ullage.log.cosigning import WitnessClient
-from ullage.log.deadline import within
 from ullage.log.prover import Prover
 from ullage.log.source import DirectorySource
+from ullage.probe.client import Client, Limits
 
 
 def test_work_returns_and_raises_as_it_would_alone() -> None:
@@ -47,3 +50,20 @@ def test_a_witness_that_never_ends_its_head_is_given_up(tmp_path: Path) -> None:
     with hostile("drip_head") as url, pytest.raises(FaultError, match="took more than 1 seconds"):
         WitnessClient(witness, url, timeout_s=0.5).cosign(prover, note)
     assert time.monotonic() - began < 8
+
+
+def test_no_server_that_never_ends_its_head_holds_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that is probed, a prover's fingerprints, an engine as the reference."""
+    monkeypatch.setattr("ullage.fingerprint.client._SECONDS", 0.5)
+    monkeypatch.setattr("ullage.audit.engine_client._SECONDS", 0.5)
+    began = time.monotonic()
+    with hostile("drip_head") as url:
+        provider = Client(url, limits=Limits(attempts=1, seconds=0.5))
+        with pytest.raises(FaultError, match="it took too long"), provider:
+            pass
+        assert provider.troubles.counts["timeouts"] == 1
+        with FingerprintClient(url) as prover, pytest.raises(FaultError, match="did not answer within"):
+            prover.commitments()
+        with pytest.raises(UsageError, match="did not answer within"), EngineClient(url, 100):
+            pass
+    assert time.monotonic() - began < 15
