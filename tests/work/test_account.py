@@ -72,11 +72,18 @@ def test_only_what_was_surely_spent_in_a_window_makes_it_impossible() -> None:
     assert replace(spanning, inference=Inference(48.0, 48.0, 48.0, 1.0)).outcome is Outcome.FAIL
 
 
-def test_a_window_that_the_verifiers_own_checks_held_up_says_nothing() -> None:
-    held_up = replace(FULL, credited=700, held_up=0.3)
-    assert (held_up.outcome, held_up.is_told, held_up.judged) == (Outcome.CANNOT_TELL, False, None)
+def test_time_that_the_verifiers_own_checks_took_is_excused_and_no_more() -> None:
+    held_up = replace(FULL, credited=840, held_up=0.3)
+    assert held_up.outcome is Outcome.CANNOT_TELL
+    assert held_up.judged == pytest.approx(1.0)
+    assert held_up.accounted(median=True) == pytest.approx(0.7)  # what is claimed is a lower bound anyway
     assert replace(held_up, bad=1).outcome is Outcome.FAIL
     assert replace(held_up, held_up=0.01).outcome is Outcome.PASS
+    alarm = Alarm(0.97)
+    alarm.add_all([held_up] * 30)
+    assert alarm.fired_at is None
+    alarm.add_all([replace(held_up, credited=480, held_up=0.1)] * 2)  # answers in bursts, and idles between
+    assert alarm.fired_at == 31
 
 
 def test_windows_with_more_units_than_a_prover_keeps_are_refused() -> None:

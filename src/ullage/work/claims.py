@@ -13,7 +13,7 @@ from ullage.claims import Bound, Claim, Evidence, Interval, Trust
 from ullage.claims import Window as ClaimWindow
 from ullage.work.calibration import Calibration
 from ullage.work.openings import largest_bad_share
-from ullage.work.window import HELD_UP_LIMIT, STEAL_LIMIT, Total, Window, add_up
+from ullage.work.window import STEAL_LIMIT, Total, Window, add_up
 
 METHOD = "ullage/work/v1"
 CONFIDENCE = 0.99
@@ -146,9 +146,7 @@ def _left_out(windows: Sequence[Window], used: Sequence[Window]) -> tuple[str, .
     seconds = sum(window.seconds for window in windows) - sum(window.seconds for window in used)
     left = [window for window in windows if not window.is_told]
     stale = sum(window.is_stale for window in left)
-    held_up = sum(window.held_up > HELD_UP_LIMIT for window in left)
     others = f" or ({stale} of them) the companion outran its calibration" if stale else ""
-    others += f" or ({held_up} of them) the verifier's own checks took too long" if held_up else ""
     return (
         f"nothing is claimed of {seconds:g} s ({len(windows) - len(used)} windows) in which the hypervisor "
         f"took more than {STEAL_LIMIT:.0%}{others}: a machine whose neighbours can bring that about may do "

@@ -12,7 +12,7 @@ STEAL_LIMIT = 0.02
 IMPOSSIBLE = 1.05
 """More than this share of a machine's time means that its calibration is wrong, or its inventory."""
 HELD_UP_LIMIT = 0.02
-"""Above this share of slot time lost to the verifier's own checks a window says nothing."""
+"""Above this share of slot time lost to the verifier's own checks a window does not pass."""
 COMPANION_CEILING = 1.5
 """A machine that did so many times as much as its companion shows that something slowed that one alone."""
 COMPANION_FLOOR = 0.3
@@ -140,8 +140,8 @@ class Window:
 
     @property
     def is_told(self) -> bool:
-        """Whether the window says something: unless it fails, not if the hypervisor took time, the
-        verifier's own checks did, or the machine did far more than a calibration that is stale.
+        """Whether the window says something: unless it fails, not if the hypervisor took time, or the machine
+        did far more than a calibration that is stale.
 
         A window whose openings never came is told: what a prover holds back counts against it. If such
         windows were left out, it could choose what is judged. So could one that idles while its companion is
@@ -149,33 +149,34 @@ class Window:
         """
         stolen = self.steal is not None and self.steal > STEAL_LIMIT
         beyond = self.is_stale and self.accounted() > IMPOSSIBLE
-        return not (stolen or beyond or self.held_up > HELD_UP_LIMIT) or self._is_failed
+        return not (stolen or beyond) or self._is_failed
 
     @property
     def judged(self) -> float | None:
         """What the alarm takes: the account at median times, over the companion's where there is one.
 
         None if neither says how much an honest machine would have shown: the hypervisor took time and there
-        is no companion, or that one was lost or slowed, or the verifier was too slow itself.
+        is no companion, or that one was lost or slowed. Time in which the verifier's own checks held slots
+        up is excused, and no more: a prover that answers in bursts can bring it about.
         """
-        if self.held_up > HELD_UP_LIMIT and not self._is_failed:
-            return None
+        shown = self.accounted(median=True) + self.held_up
         if self.companion is None:
-            return self.accounted(median=True) if self.is_told else None
+            return shown if self.is_told else None
         if self.companion < COMPANION_FLOOR:
             return None
-        ratio = self.accounted(median=True) / self.companion
+        ratio = shown / self.companion
         return ratio if ratio <= COMPANION_CEILING else None
 
     @property
     def outcome(self) -> Outcome:
         """`fail` on proof of cheating; `cannot-tell` when the hypervisor took time, the companion was lost,
-        or rows that were asked for never came: a lost agent and one that hides look alike. The alarm judges
-        the rest.
+        rows that were asked for never came (a lost agent and one that hides look alike), or the verifier's
+        own checks held slots up. The alarm judges the rest.
         """
         if self._is_failed:
             return Outcome.FAIL
         tells = self.is_told and self.judged is not None and not self.missing
+        tells = tells and self.held_up <= HELD_UP_LIMIT
         return Outcome.PASS if tells else Outcome.CANNOT_TELL
 
     @property
