@@ -21,7 +21,7 @@ from ullage.tap.capacity import STEPS, Counts, CovertBudget, CovertTerms, Releas
 from ullage.tap.config import read_config
 from ullage.tap.explain import explain
 from ullage.tap.failures import RequestRefusedError
-from ullage.tap.ledger import pattern_bits
+from ullage.tap.ledger import seen_bits
 
 DAY = 86_400 * 10**9
 RELEASES: tuple[Release, ...] = ("at-once", "slots", "enforced-slots")
@@ -66,7 +66,7 @@ def test_counts_add_and_take_away(one: Counts, other: Counts) -> None:
 
 def test_each_way_of_release_has_its_formula() -> None:
     seen = Counts(messages=10, tokens=1_000, releases=40, exceptions=3, slots=40, late=2)
-    slots = pattern_bits(40, 3) + math.log2(41)
+    slots = seen_bits(40, 3)
     assert CovertTerms(1, 0.5, "slots").bits(seen) == pytest.approx(500 + slots)
     assert CovertTerms(1, 0.0, "enforced-slots").bits(seen) == pytest.approx(lateness_bits(40, 2))
     at_once = CovertTerms(1, 0.5, "at-once", patience=600.0).bits(seen)

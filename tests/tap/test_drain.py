@@ -37,9 +37,12 @@ class _Client:
     async def send(self, status: int, body: bytes) -> None:
         self.begun.set()
 
-    async def write(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
         self.started = True
         self.begun.set()
+
+    async def write(self, data: bytes) -> None:
+        self.put(data)
 
     async def finish(self, data: bytes) -> None:
         self.begun.set()

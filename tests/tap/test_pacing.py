@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, text_ids
 from tests.tap.small_tokenizer import EOS
 from tests.tap.tap_process import TapProcess
-from ullage.tap.ledger import Allowance, Ledger, bits_per_opportunity, pattern_bits
+from ullage.tap.ledger import Allowance, Ledger, bits_per_opportunity, pattern_bits, seen_bits
+from ullage.tap.paced import Pacer, read_sentence
 from ullage.tap.pacing import (
     LATE_STEPS,
     Pace,
@@ -82,6 +83,22 @@ def test_pattern_bits_counts_patterns(opportunities: int, exceptions: int, kinds
     assert pattern_bits(opportunities, exceptions, kinds) == pytest.approx(math.log2(patterns))
 
 
+@pytest.mark.parametrize(("releases", "most"), [(1, 4), (3, 2), (4, 3)])
+def test_bits_of_what_was_seen_cover_all_that_can_be(releases: int, most: int) -> None:
+    """Each release may be late or failed, several times over: all that can be seen with so many exceptions is
+    less than the bits allow for, and the lengths over all numbers satisfy Kraft's inequality.
+    """
+    kinds = LATE_STEPS + 1
+
+    def ways(exceptions: int) -> int:
+        """Sequences of exactly so many exceptions, any number of them at each release."""
+        return math.comb(releases + exceptions - 1, exceptions) * int(kinds**exceptions)
+
+    for exceptions in range(most + 1):
+        assert math.log2(ways(exceptions)) <= seen_bits(releases, exceptions)
+    assert sum(ways(one) * 2.0 ** -seen_bits(releases, one) for one in range(60)) <= 1
+
+
 @given(st.floats(0.001, 0.9), st.integers(2, 8))
 @settings(deadline=None)
 def test_the_rate_bounds_every_pattern(share: float, kinds: int) -> None:
@@ -130,6 +147,48 @@ def test_the_order_within_a_slot_is_not_the_servers(order: Any) -> None:
         assert sorted(asyncio.run(released([5, 3, 9, 1]))) == [1, 3, 5, 9]
 
 
+def _paced(interval: float) -> Pacer:
+    def never() -> None:
+        raise AssertionError("the tap's own lateness used an allowance up")
+
+    ledger = Ledger(Allowance(share=0.0, burst=0.0, drip=0.0), time.monotonic, never)
+    return Pacer(Pace(interval, tokens=8), ReleaseClock(interval), ledger)
+
+
+def test_what_the_tap_itself_misses_is_late_by_steps_and_counted() -> None:
+    """A server that gives the tap much to read can bring it about, so it may not go by as nobody's doing."""
+
+    async def run() -> tuple[int, int, str, str]:
+        pacer = _paced(0.02)
+        schedule = pacer.schedule(8, 0)
+        slot = schedule.place(0)
+        await schedule.record_time(slot)
+        time.sleep(5.5 * 0.02)  # the loop stands still: slots pass
+        await schedule.reach(slot)
+        left = math.floor(asyncio.get_running_loop().time() / 0.02)
+        return left - slot, pacer.ledger.own, schedule.sentence(), pacer.schedule(8, 1).sentence()
+
+    moved, own, sentence, after = asyncio.run(run())
+    assert own >= 1
+    assert moved >= 7  # five missed: one step of seven, or more on a busy machine
+    if own == 1:
+        assert moved in (7, 15)
+    assert read_sentence(sentence) == (0, own)
+    assert after == ""  # told once
+
+
+def test_the_tap_may_be_late_by_more_than_a_step_goes() -> None:
+    async def run() -> int:
+        pacer = _paced(0.002)
+        schedule = pacer.schedule(8, 0)
+        slot = schedule.place(0)
+        time.sleep(70 * 0.002)
+        await schedule.reach(slot)
+        return pacer.ledger.own
+
+    assert asyncio.run(run()) >= 2
+
+
 def _detail(tap: TapProcess) -> str:
     close = tap.closed().close
     assert close is not None
@@ -151,12 +210,15 @@ def test_plain_answers_leave_at_their_slots(tmp_path: Path) -> None:
     with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, pace=PACE, link="whole") as tap:
         for delay, count, slots in ((0.0, 9, 2 + 2), (0.12, 16, 2 + 2), (0.0, 17, 2 + 4), (0.25, 30, 2 + 4)):
             upstream.behaviour = lambda exchange, d=delay, c=count: _after(exchange, d, c)  # type: ignore[misc]
-            seconds, response = _ask(tap)
-            assert response.status_code == 200
-            assert len(response.content) % (16 * 8) == 0
-            assert (slots - 2) * SLOT < seconds
-            if _detail(tap) == "":  # else this machine was too busy, and that was counted
-                assert seconds < (slots + 2) * SLOT
+            fastest = math.inf
+            for _ in range(5):  # a busy machine may need several
+                seconds, response = _ask(tap)
+                assert response.status_code == 200
+                assert len(response.content) % (16 * 8) == 0
+                assert (slots - 2) * SLOT < seconds
+                if (fastest := min(fastest, seconds)) < (slots + 2) * SLOT:
+                    break
+            assert fastest < (slots + 2) * SLOT
         assert tap.stop() == (0, "")
         tap.assert_sound()
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ullage.claims import Bound, Claim, Evidence, Interval, Trust, read_claims, to_json, write_claims
 from ullage.tap import residual
-from ullage.tap.ledger import Allowance, pattern_bits
+from ullage.tap.ledger import Allowance, seen_bits
+from ullage.tap.paced import read_sentence
 from ullage.tap.pacing import Pace
 from ullage.tap.total import Doors, Traffic, terms, total_claim
 
@@ -45,7 +46,7 @@ def test_bar_is_met_with_the_default_allowance() -> None:
 def test_paced_residual_is_the_ledgers(messages: int, exceptions: int) -> None:
     observed = residual.Observed(messages, messages, exceptions)
     claim = residual.residual_claim(residual.paced_channels(observed, PACE), observed, paced=True)
-    expected = (pattern_bits(messages, exceptions) + math.log2(messages + 1)) / messages
+    expected = seen_bits(messages, exceptions) / messages
     assert claim.value == pytest.approx(expected)
     assert claim.bound is Bound.UPPER
 
@@ -56,10 +57,19 @@ def test_without_slots_time_says_more_than_the_bar_allows() -> None:
     assert bits > 19
 
 
-def test_counts_from_records() -> None:
-    detail = "late by 8 slots in 2 steps; token ids not canonical from position 3"
-    assert residual._late_steps(detail) == 2
-    assert residual._late_steps("token ids not canonical from position 3") == 0
+@pytest.mark.parametrize(
+    ("detail", "found"),
+    [
+        ("late by 8 slots in 2 steps; token ids not canonical from position 3", (2, 0)),
+        ("late by 8 slots in 2 steps; the tap itself late 14 times; the server hung up", (2, 14)),
+        ("the tap itself late 3 times", (0, 3)),
+        ("token ids not canonical from position 3", (0, 0)),
+        ("the server said: late by 8 slots in 2 steps", (0, 0)),
+        ("", (0, 0)),
+    ],
+)
+def test_counts_from_records(detail: str, found: tuple[int, int]) -> None:
+    assert read_sentence(detail) == found
 
 
 def _claim(name: str, value: float | None, unit: str = "bits", confidence: float = 0.99) -> Claim:

@@ -11,7 +11,6 @@ the doors that `ullage total` counts. Pure: no I/O and no clock of its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Final, Literal
@@ -20,7 +19,7 @@ from ullage.enforce.accounting import Ledger, lateness_bits
 from ullage.log.record import Record
 from ullage.tap.budgets import same_day
 from ullage.tap.failures import Failure, RequestRefusedError
-from ullage.tap.ledger import pattern_bits
+from ullage.tap.ledger import pattern_bits, seen_bits
 from ullage.tap.residual import observed_in, timing_bits
 
 STEPS: Final = 64
@@ -31,8 +30,8 @@ Release = Literal["at-once", "slots", "enforced-slots"]
 
 @dataclass(frozen=True)
 class Counts:
-    """What was answered. `releases` could each be early or late; `exceptions` of them were late or failed;
-    `slots` and `late` are those of enforcement."""
+    """What was answered. `releases` could each be early or late; `exceptions` is how often one was late or
+    failed; `slots` and `late` are those of enforcement."""
 
     messages: int = 0
     tokens: int = 0
@@ -78,7 +77,7 @@ class CovertTerms:
         if counts.messages == 0:
             return 0.0
         if self.release == "slots":
-            return pattern_bits(counts.releases, counts.exceptions) + math.log2(counts.releases + 1)
+            return seen_bits(counts.releases, counts.exceptions)
         # Concave in the releases of a message, so that the mean message bounds the sum.
         each = timing_bits(self.patience, max(1.0, counts.releases / counts.messages))
         return counts.messages * each + pattern_bits(counts.messages, counts.exceptions, 1)

@@ -120,11 +120,16 @@ class Call:
         self._end(head + body)
         await self._line.drain()
 
-    async def write(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
         """Bytes of a stream; the head goes before the first."""
         if data:
             self._count(data)
             self._write(b"%s%x\r\n%s\r\n" % (self._stream_head(), len(data), data))
+
+    async def write(self, data: bytes) -> None:
+        """The same, and wait while the client does not take them."""
+        if data:
+            self.put(data)
             await self._line.drain()
 
     async def finish(self, data: bytes) -> None:

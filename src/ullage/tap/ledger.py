@@ -8,7 +8,8 @@ sees is one of at most
     sum over k <= E of binomial(N, k) * kinds^k
 
 patterns, and its logarithm bounds what late and failed answers carry, whatever the server does
-(`pattern_bits`; the proof is in docs/residual.md).
+(`pattern_bits`; the proof is in docs/residual.md). What the tap itself is late with has no allowance: a
+client with long requests could use it up for all. It is counted afterwards, with the others (`seen_bits`).
 """
 
 from __future__ import annotations
@@ -58,6 +59,18 @@ def bits_per_opportunity(share: float, kinds: int = KINDS) -> float:
     return entropy + share * math.log2(kinds)
 
 
+def seen_bits(releases: int, exceptions: int) -> float:
+    """Bits of what was seen of so many releases, once it is known that so many exceptions were among them.
+
+    A release may have several: the tap was late with what the server was late with, or by more than a step
+    goes. Written down, each release has a letter and each exception is followed by one more, which makes a
+    word of T + E letters of which E are exceptions; E itself costs 2 floor(log2(E + 1)) + 1 bits (Elias 1975,
+    the gamma code).
+    """
+    number = 2 * ((exceptions + 1).bit_length() - 1) + 1
+    return pattern_bits(releases + exceptions, exceptions) + number
+
+
 def _log2_binomial(n: int, k: int) -> float:
     return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
 
@@ -90,6 +103,7 @@ class Ledger:
     ) -> None:
         self.opportunities = 0
         self.exceptions: Counter[str] = Counter()
+        self.own = 0  # exceptions that are the tap's, beyond any allowance
         self._allowance = allowance
         self._clock = clock
         self._exhausted = exhausted
@@ -101,16 +115,6 @@ class Ledger:
         """Whether there is allowance for one more exception."""
         self._drip()
         return self._left >= 1.0
-
-    @property
-    def bits(self) -> float:
-        """What the exceptions so far can have said, `pattern_bits` of what happened."""
-        return pattern_bits(self.opportunities, self.exceptions.total())
-
-    @property
-    def count_bits(self) -> float:
-        """What the number of exceptions can have said beside their places: log2(N + 1)."""
-        return math.log2(self.opportunities + 1)
 
     def opportunity(self) -> None:
         """Something could have been late or failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ullage.tap.failures import Failure, UpstreamError
@@ -15,6 +16,17 @@ from ullage.tap.pacing import (
     slots_of_step,
 )
 
+_SENTENCE = re.compile(r"(?:late by \d+ slots in (\d+) steps)?(?:; )?(?:the tap itself late (\d+) times)?")
+
+
+def read_sentence(detail: str) -> tuple[int, int]:
+    """(steps by which this answer was late, times that the tap itself was) in a record's detail, which begins
+    with it.
+    """
+    found = _SENTENCE.match(detail)
+    steps, own = found.groups() if found else (None, None)
+    return int(steps or 0), int(own or 0)
+
 
 class AllowanceSpentError(Exception):
     """The server has been late or failed more often than is allowed: nothing may be released."""
@@ -27,13 +39,23 @@ class Pacer:
     pace: Pace
     clock: ReleaseClock
     ledger: Ledger
-    own_delays: int = 0  # releases that the tap itself or a slow client made late
+    _untold: int = 0  # times that the tap itself was late, and that stand in no record yet
 
     def schedule(self, max_tokens: int, counter: int, *, whole_first: bool = False) -> Schedule:
         """The slots of a request that has arrived now. `whole_first`: a stream that begins when a whole
         answer could have left, because the server is asked for one.
         """
         return Schedule(self, max_tokens, counter, whole_first)
+
+    def own_delay(self) -> None:
+        """The tap itself was late by a step: found out when the answer's own record is closed, perhaps."""
+        self.ledger.own += 1
+        self._untold += 1
+
+    def tell_own(self) -> int:
+        """How often since the last time that this was asked."""
+        untold, self._untold = self._untold, 0
+        return untold
 
 
 class Schedule:
@@ -90,15 +112,8 @@ class Schedule:
             self._charge(kind)
 
     async def reach(self, slot: int) -> None:
-        """Return at that slot, in the slot's order.
-
-        If it has passed because of the tap itself or a slow client, everything moves; it is no exception.
-        """
-        reached = max(slot, self._pacer.clock.next_slot())
-        if reached > slot:
-            self._pacer.own_delays += 1
-            self.late += reached - slot
-        await self._pacer.clock.wait(reached, self._counter)
+        """Return at that slot, in the slot's order, or at a later one if the tap was too slow for it."""
+        await self._pacer.clock.wait(self._not_missed(slot), self._counter)
 
     async def failure(self) -> None:
         """Return at the one slot at which a failure is told, however early it was known.
@@ -111,16 +126,33 @@ class Schedule:
 
     async def last(self) -> None:
         """Return at the last slot at which anything of the answer could have left."""
-        slot = max(self._last_slot(), self._pacer.clock.next_slot())
-        await self._pacer.clock.wait(slot, self._counter)
+        await self._pacer.clock.wait(self._not_missed(self._last_slot()), self._counter)
 
     def sentence(self) -> str:
-        """For the record: by how much the answer was late, whatever became of it."""
-        return f"late by {self.late} slots in {self.exceptions} steps" if self.exceptions else ""
+        """For the record: by how much the answer was late, whatever became of it, and how often the tap
+        itself was with any answer since it last said so. `read_sentence` takes it apart.
+        """
+        late = f"late by {self.late} slots in {self.exceptions} steps" if self.exceptions else ""
+        own = self._pacer.tell_own()
+        return "; ".join(filter(None, (late, f"the tap itself late {own} times" if own else "")))
 
     def _last_slot(self) -> int:
         slots = 2 * self._most - 1 if self._whole_first else self._most
         return self._first + self.late + slots - 1 + slots_of_step(LATE_STEPS)
+
+    def _not_missed(self, slot: int) -> int:
+        """That slot or, if the tap has missed it, one of its late steps, as often as it takes.
+
+        All that is to come moves with it. It costs the server no allowance, but one that gives the tap
+        much to read could bring it about: so it is late by steps, and counted.
+        """
+        while (missed := self._pacer.clock.next_slot() - slot) > 0:
+            step = lateness_step(missed)
+            moved = slots_of_step(LATE_STEPS if step is None else step)
+            slot += moved
+            self.late += moved
+            self._pacer.own_delay()
+        return slot
 
     def _charge(self, kind: str) -> None:
         if not self._pacer.ledger.exception(kind):

@@ -175,7 +175,7 @@ def _counts(gateway: Gateway, pacer: Pacer | None) -> Counts:
         messages=meters.requests,
         tokens=meters.output_tokens,
         releases=meters.releases if pacer is None else pacer.ledger.opportunities,
-        exceptions=meters.failed if pacer is None else pacer.ledger.exceptions.total(),
+        exceptions=meters.failed if pacer is None else pacer.ledger.exceptions.total() + pacer.ledger.own,
         slots=0 if kept is None else kept.slots,
         late=0 if kept is None else kept.late,
     )
@@ -206,7 +206,7 @@ def _figures(
         "link_sent_bytes_total": meters.bytes_to_upstream,
         "link_received_bytes_total": meters.bytes_from_upstream,
         "client_sent_bytes_total": meters.bytes_to_client,
-        "tap_delays_total": pacer.own_delays if pacer else 0,
+        "tap_delays_total": pacer.ledger.own if pacer else 0,
         "telemetry_samples_total": telemetry.samples if telemetry else 0,
         **watch_counts(watch),
         **late_counts(pacer.ledger.exceptions if pacer else {}),

@@ -37,8 +37,11 @@ class Release(Protocol):
     async def send(self, status: int, body: bytes) -> None:
         """A whole JSON response."""
 
-    async def write(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
         """Bytes of a stream; the head goes before the first."""
+
+    async def write(self, data: bytes) -> None:
+        """The same, and wait while the client does not take them."""
 
     async def finish(self, data: bytes) -> None:
         """The last bytes of a stream."""
@@ -173,7 +176,10 @@ class Releaser:
                 data, parts = reply.slot_chunk(pace.tokens, pace.chunk_bytes, last=is_last)
                 await self._recorder.append(parts)
                 await schedule.reach(slot)
-                await (release.finish(data) if is_last else release.write(data))
+                if is_last:
+                    await release.finish(data)
+                else:
+                    release.put(data)  # a client that does not read must not make the server late
                 number += 1
         finally:
             await _cancel(tasks)

@@ -15,7 +15,8 @@ from typing import Final
 from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.enforce.accounting import Ledger
 from ullage.log.record import Record
-from ullage.tap.ledger import Allowance, pattern_bits
+from ullage.tap.ledger import Allowance, pattern_bits, seen_bits
+from ullage.tap.paced import read_sentence
 from ullage.tap.pacing import Pace, padded_length
 
 METHOD: Final = "residual/1"
@@ -36,8 +37,8 @@ class Channel:
 class Observed:
     """What a tap's log or metrics say of a stretch of traffic.
 
-    `opportunities` are releases (a message without a stream, a group of a stream), `exceptions` those that
-    were late or failed. `in_flight` is the most requests at once, `longest` an answer's tokens at most.
+    `opportunities` are releases (a message without a stream, a group of a stream), `exceptions` how often
+    one was late or failed. `in_flight` is the most requests at once, `longest` an answer's tokens at most.
     """
 
     messages: int
@@ -91,12 +92,12 @@ def open_channels(observed: Observed, patience: float) -> list[Channel]:
 
 def paced_channels(observed: Observed, pace: Pace) -> list[Channel]:
     """A tap with slots: what was late or failed is all that its times and errors said."""
-    bits = pattern_bits(observed.opportunities, observed.exceptions) + math.log2(observed.opportunities + 1)
     return [
         Channel(
             "timing, errors and drops",
-            bits / observed.messages,
-            f"which {observed.exceptions} of {observed.opportunities} releases were late or failed, and how",
+            seen_bits(observed.opportunities, observed.exceptions) / observed.messages,
+            f"which of {observed.opportunities} releases were late or failed, "
+            f"{observed.exceptions} times in all",
         ),
         Channel("order", 0.0, f"{pace.order} within a slot, and the slot is given by arrival and length"),
         _length(observed, pace.pad_to),
@@ -155,7 +156,11 @@ def observed_in(records: Iterable[Record], slot_tokens: int | None, asked: int =
     spans: list[tuple[int, int]] = []
     for record in records:
         close = record.close
-        if close is None or record.open.choice != 0:
+        if close is None:
+            continue
+        steps, own = read_sentence(close.detail)
+        exceptions += own  # whose record it stands in is chance
+        if record.open.choice != 0:
             continue
         messages += 1
         tokens = max(1, len(close.output_ids))
@@ -163,7 +168,7 @@ def observed_in(records: Iterable[Record], slot_tokens: int | None, asked: int =
         failed = close.outcome in ("upstream-failed", "refused")
         opportunities += math.ceil(tokens / (slot_tokens or 1)) if record.open.stream else 1
         opportunities += failed and bool(close.output_ids)  # beside the groups that were released before
-        exceptions += _late_steps(close.detail) + failed
+        exceptions += steps + failed
         spans += [(record.open.time_received, 1), (close.time_closed, -1)]
     in_flight = most = 0
     for _, change in sorted(spans):
@@ -173,13 +178,6 @@ def observed_in(records: Iterable[Record], slot_tokens: int | None, asked: int =
     return Observed(
         messages + refused, max(opportunities, messages) + refused, exceptions, max(most, 1), max(longest, 1)
     )
-
-
-def _late_steps(detail: str) -> int:
-    """The count in "late by L slots in K steps"."""
-    before, found, _ = detail.partition(" steps")
-    word = before.rpartition(" ")[2]
-    return int(word) if found and "late by" in before and word.isascii() and word.isdigit() else 0
 
 
 def residual_claim(
@@ -200,7 +198,7 @@ def residual_claim(
     assumptions = [f"{channel.name}: {channel.because}" for channel in listed]
     if paced:
         assumptions.append("a receiver cannot tell how far within its slot an answer leaves")
-        assumptions.append("the tap's own delays and slow clients are not moved by the server")
+        assumptions.append("after its last record the tap itself was not late")
     assumptions.append("the token claims cover where an output ends and which tokens it has")
     if settings:
         assumptions.append(settings)
