@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ullage.enforce.protocol import FinishReason
-from ullage.tap.enforced_choice import _agree
-from ullage.tap.enforcement import EnforcerError
+from ullage.tap.choices.enforced import _agree
+from ullage.tap.choices.enforcement import EnforcerError
 
 REASONS: tuple[FinishReason | None, ...] = (None, "stop", "length")
 

@@ -14,8 +14,8 @@ from ullage.enforce.accounting import Tally
 from ullage.enforce.rederive import Rederived, rederive
 from ullage.enforce.reference import ChunkedReference
 from ullage.sampling.parameters import SamplingParameters
-from ullage.tap.draft import enforced
-from ullage.tap.enforcement import EnforcerClient
+from ullage.tap.choices.draft import enforced
+from ullage.tap.choices.enforcement import EnforcerClient
 from ullage.tap.failures import Failure, UpstreamError
 
 PROFILE = "murmur3-gumbel/f64"

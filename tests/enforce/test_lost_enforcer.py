@@ -24,7 +24,7 @@ from ullage.enforce.service import Limits, Service
 from ullage.enforce.state import ReferenceState, Request
 from ullage.sampling.parameters import SamplingParameters
 from ullage.sampling.profiles import get_profile
-from ullage.tap.enforcement import EnforcedRequest, EnforcerClient, EnforcerError
+from ullage.tap.choices.enforcement import EnforcedRequest, EnforcerClient, EnforcerError
 
 PROFILE = "murmur3-gumbel/f64"
 
@@ -169,7 +169,7 @@ def test_those_who_wait_for_a_dead_socket_hear_of_it_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody listens and never answers: one patience for all, not one each."""
-    monkeypatch.setattr("ullage.tap.enforcement._HELLO_SECONDS", 0.5)
+    monkeypatch.setattr("ullage.tap.choices.enforcement._HELLO_SECONDS", 0.5)
     hello = Hello(bytes(32), PROFILE)
 
     async def use() -> float:

@@ -36,7 +36,7 @@ from ullage.enforce.rederive import Rederived, rederive
 from ullage.enforce.reference import ChunkedReference
 from ullage.errors import UsageError
 from ullage.sampling.parameters import SamplingParameters
-from ullage.tap.enforcement import EnforcerClient, EnforcerError
+from ullage.tap.choices.enforcement import EnforcerClient, EnforcerError
 
 PROFILE = "murmur3-gumbel/f64"
 PROMPT = tuple(range(30, 50))
@@ -291,7 +291,8 @@ def test_a_socket_that_is_taken(tmp_path: Path, enforcer: EnforcerProcess, model
 
 def test_the_taps_side_needs_no_torch() -> None:
     code = (
-        "import sys, ullage.tap.enforcement, ullage.tap.draft, ullage.tap.slots, ullage.tap.enforced_choice;"
+        "import sys, ullage.tap.choices.enforcement, ullage.tap.choices.draft;"
+        "import ullage.tap.pacing.enforced, ullage.tap.choices.enforced;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

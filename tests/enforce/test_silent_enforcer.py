@@ -14,8 +14,8 @@ from tests.enforce.conftest import CHUNK
 from tests.enforce.enforcer_process import EnforcerProcess
 from ullage.enforce.protocol import Hello
 from ullage.enforce.reference import ChunkedReference
-from ullage.tap.enforcement import EnforcerClient
-from ullage.tap.enforcer_watch import EnforcerWatch
+from ullage.tap.choices.enforcement import EnforcerClient
+from ullage.tap.choices.enforcer_watch import EnforcerWatch
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 
 from ullage.enforce.accounting import Ledger, lateness_bits
-from ullage.tap.slots import Piece, Slots, Watch, slotted
+from ullage.tap.pacing.enforced import Piece, Slots, Watch, slotted
 
 INTERVAL = 0.05
 

@@ -19,8 +19,8 @@ from ullage.report.claim_metrics import NAMES, claim_metrics
 from ullage.report.exposition import parse_exposition
 from ullage.report.fractions import MEASURES, fractions
 from ullage.report.live_page import STANDING
-from ullage.tap.capacity import STEPS
-from ullage.tap.metrics import DECLARATION, Left, MetricsPage
+from ullage.tap.operations.metrics import DECLARATION, Left, MetricsPage
+from ullage.tap.residual.capacity import STEPS
 
 EXAMPLES = ROOT / "examples"
 DASHBOARD = json.loads((EXAMPLES / "grafana" / "ullage.json").read_text("utf-8"))

@@ -12,8 +12,8 @@ from ullage.errors import UsageError
 from ullage.redteam.channels.game import decode, entropy, mutual_information, noise, symbols_of, upper_bound
 from ullage.redteam.channels.registry import channel_named, channels
 from ullage.redteam.channels.suite import BAR, QUICK, Game, claims_of, play, table
-from ullage.tap.ledger import Allowance
-from ullage.tap.pacing import Pace
+from ullage.tap.pacing.grid import Pace
+from ullage.tap.pacing.ledger import Allowance
 
 END = 0  # of the built-in model
 SHORT = Game(60, 12, Pace(0.03, pad_to=64), Allowance(0.02, 2, 3600))

@@ -24,14 +24,14 @@ from ullage.report.exposition import parse_exposition
 from ullage.report.live_app import Watch, create_app
 from ullage.report.live_page import SHOWN, Glance
 from ullage.server.run import bind
-from ullage.tap.capacity import STEPS
-from ullage.tap.client_call import Call
-from ullage.tap.client_http import ClientProtocol
+from ullage.tap.clients.call import Call
+from ullage.tap.clients.http import ClientProtocol
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
-from ullage.tap.metrics import DECLARATION, Left, MetricsPage, alarm_counts
-from ullage.tap.operations import OperationsApp
-from ullage.tap.telemetry import QuantisedCounter
+from ullage.tap.operations.address import OperationsApp
+from ullage.tap.operations.metrics import DECLARATION, Left, MetricsPage, alarm_counts
+from ullage.tap.operations.telemetry import QuantisedCounter
+from ullage.tap.residual.capacity import STEPS
 
 
 @contextmanager

@@ -12,15 +12,15 @@ from typing import Any
 from tests.tap.small_tokenizer import small_tokenizer
 from ullage.errors import UllageError
 from ullage.log.keys import load_tap_keys
-from ullage.tap.capacity import CovertTerms
-from ullage.tap.client_http import ClientLimits
-from ullage.tap.ledger import Allowance
-from ullage.tap.link import Link
-from ullage.tap.monitored import Monitoring
-from ullage.tap.pacing import Pace
+from ullage.tap.clients.http import ClientLimits
+from ullage.tap.operations.monitored import Monitoring
+from ullage.tap.pacing.grid import Pace
+from ullage.tap.pacing.ledger import Allowance
 from ullage.tap.past import read_past
+from ullage.tap.residual.capacity import CovertTerms
 from ullage.tap.run import Declaration, TapSettings, open_log, serve
-from ullage.tap.upstream import Timeouts
+from ullage.tap.upstream.connections import Timeouts
+from ullage.tap.upstream.link import Link
 
 
 def main() -> int:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ullage.errors import UsageError
-from ullage.tap.answer import EventReader, read_answer, read_event
 from ullage.tap.failures import UpstreamError
-from ullage.tap.upstream import Address
+from ullage.tap.upstream.answer import EventReader, read_answer, read_event
+from ullage.tap.upstream.connections import Address
 
 payloads = st.lists(
     st.binary(min_size=1, max_size=30).filter(lambda data: not set(data) & set(b"\r\n")), max_size=5

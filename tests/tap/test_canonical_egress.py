@@ -14,7 +14,7 @@ from tests.tap.scripted_upstream import Behaviour, Exchange, ScriptedUpstream, t
 from tests.tap.small_tokenizer import EOS, SPECIAL, small_tokenizer
 from tests.tap.tap_process import TapProcess
 from tests.tap.test_bad_upstreams import CASES
-from ullage.tap.canonical import CanonicalSpelling
+from ullage.tap.choices.canonical import CanonicalSpelling
 
 TEXT = "Grüße aus 東京, and good day."
 

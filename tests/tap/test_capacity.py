@@ -17,11 +17,11 @@ from tests.tap.tap_process import TapProcess
 from tests.tap.test_operations import _free_port
 from ullage.enforce.accounting import lateness_bits
 from ullage.errors import UsageError
-from ullage.tap.capacity import STEPS, Counts, CovertBudget, CovertTerms, Release
 from ullage.tap.config import read_config
 from ullage.tap.explain import explain
 from ullage.tap.failures import RequestRefusedError
-from ullage.tap.ledger import seen_bits
+from ullage.tap.pacing.ledger import seen_bits
+from ullage.tap.residual.capacity import STEPS, Counts, CovertBudget, CovertTerms, Release
 
 DAY = 86_400 * 10**9
 RELEASES: tuple[Release, ...] = ("at-once", "slots", "enforced-slots")

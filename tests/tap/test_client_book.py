@@ -16,8 +16,8 @@ from tests.tap.tap_process import TapProcess
 from ullage.errors import MalformedError
 from ullage.log.fsck import check_log
 from ullage.log.segments import CLIENT_BYTES
-from ullage.tap.budgets import Budgets
-from ullage.tap.client_book import ClientBook
+from ullage.tap.clients.book import ClientBook
+from ullage.tap.clients.budgets import Budgets
 from ullage.tap.failures import RequestRefusedError
 
 DAY = 86_400 * 10**9

@@ -18,12 +18,12 @@ from ullage.log.openers import load_opener
 from ullage.log.record import Record
 from ullage.log.store import LogReader
 from ullage.tap import run as tap_run
+from ullage.tap.clients.request import parse_request
 from ullage.tap.gate import Gate
 from ullage.tap.gateway import Gateway, Names
 from ullage.tap.recorder import Recorder
-from ullage.tap.request import parse_request
 from ullage.tap.run import Declaration, open_log
-from ullage.tap.upstream import Address, Timeouts, Upstream
+from ullage.tap.upstream.connections import Address, Timeouts, Upstream
 
 
 class _Client:

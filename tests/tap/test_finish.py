@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tap.small_tokenizer import EOS, VOCABULARY, small_tokenizer
+from ullage.tap.choices.finish import Transcript
 from ullage.tap.failures import UpstreamError
-from ullage.tap.finish import Transcript
 
 TOKENIZER = small_tokenizer()
 A, B, C = TOKENIZER.encode("abc")

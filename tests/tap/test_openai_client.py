@@ -16,7 +16,7 @@ from tests.tap.small_tokenizer import EOS, small_tokenizer
 from tests.tap.tap_process import TapProcess
 from ullage.log.keys import load_tap_keys
 from ullage.sampling.seeds import issue_seed
-from ullage.tap.request import parse_request
+from ullage.tap.clients.request import parse_request
 
 TEXT = "Hello, wörld! Good day."
 

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.tap.scripted_upstream import ScriptedUpstream
 from tests.tap.tap_process import TapProcess
-from ullage.tap.openapi import document, render
+from ullage.tap.clients.openapi import document, render
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats" / "tap-openapi.json"
 SCHEMA = schemathesis.openapi.from_dict(document())

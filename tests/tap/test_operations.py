@@ -25,16 +25,16 @@ from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, text_ids
 from tests.tap.small_tokenizer import EOS
 from tests.tap.tap_process import TapProcess
 from ullage.errors import UsageError
-from ullage.tap.api_keys import ApiKeys, new_key
-from ullage.tap.budgets import Budgets
-from ullage.tap.cap import TokenBucket
+from ullage.tap.clients.api_keys import ApiKeys, new_key
+from ullage.tap.clients.budgets import Budgets
 from ullage.tap.config import read_config
 from ullage.tap.explain import explain
 from ullage.tap.failures import RequestRefusedError
-from ullage.tap.metrics import DECLARATION, MetricsPage
+from ullage.tap.operations.metrics import DECLARATION, MetricsPage
 from ullage.tap.past import past_of
 from ullage.tap.run import _listen
 from ullage.tap.units import parse_duration, parse_rate, parse_share, parse_size
+from ullage.tap.upstream.cap import TokenBucket
 
 DAY = 86_400 * 10**9
 

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, text_ids
 from tests.tap.small_tokenizer import EOS
 from tests.tap.tap_process import TapProcess
-from ullage.tap.ledger import Allowance, Ledger, bits_per_opportunity, pattern_bits, seen_bits
-from ullage.tap.paced import Pacer, read_sentence
-from ullage.tap.pacing import (
+from ullage.tap.clients.padding import comment, pad_body, pad_events
+from ullage.tap.pacing.grid import (
     LATE_STEPS,
     Pace,
     ReleaseClock,
@@ -29,7 +28,8 @@ from ullage.tap.pacing import (
     padded_length,
     slots_of_step,
 )
-from ullage.tap.padding import comment, pad_body, pad_events
+from ullage.tap.pacing.ledger import Allowance, Ledger, bits_per_opportunity, pattern_bits, seen_bits
+from ullage.tap.pacing.schedule import Pacer, read_sentence
 
 SLOT = 0.1
 PACE = {"slot": SLOT, "tokens": 8, "lead": 2, "pad_to": 16, "chunk_bytes": 512}

@@ -16,8 +16,8 @@ import pytest
 from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, text_ids
 from tests.tap.small_tokenizer import EOS
 from tests.tap.tap_process import TapProcess
-from ullage.tap.paced import read_sentence
-from ullage.tap.residual import observed_in
+from ullage.tap.pacing.schedule import read_sentence
+from ullage.tap.residual.channels import observed_in
 
 PACE: dict[str, Any] = {"slot": 0.02, "tokens": 8, "lead": 2, "pad_to": 0, "chunk_bytes": 512}
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.tap.small_tokenizer import CONTEXT, VOCABULARY, small_tokenizer
 from ullage.log.record import Parameters
+from ullage.tap.clients.request import CompletionRequest, Endpoint, parse_request, upstream_body
 from ullage.tap.failures import RequestRefusedError
-from ullage.tap.request import CompletionRequest, Endpoint, parse_request, upstream_body
 
 TOKENIZER = small_tokenizer()
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ullage.claims import Bound, Claim, Evidence, Interval, Trust, read_claims, to_json, write_claims
-from ullage.tap import residual
-from ullage.tap.ledger import Allowance, seen_bits
-from ullage.tap.paced import read_sentence
-from ullage.tap.pacing import Pace
-from ullage.tap.total import Doors, Traffic, terms, total_claim
+from ullage.tap.pacing.grid import Pace
+from ullage.tap.pacing.ledger import Allowance, seen_bits
+from ullage.tap.pacing.schedule import read_sentence
+from ullage.tap.residual import channels as residual
+from ullage.tap.residual.total import Doors, Traffic, terms, total_claim
 
 PACE = Pace(0.25, pad_to=64)
 

@@ -16,7 +16,7 @@ from tests.tap.scripted_upstream import Exchange, ScriptedUpstream, greet
 from tests.tap.tap_process import TapProcess
 from ullage.claims import Evidence, read_claims
 from ullage.enforce.accounting import Ledger
-from ullage.tap.residual import Observed, enforced_channels
+from ullage.tap.residual.channels import Observed, enforced_channels
 
 SLOT = 0.05
 

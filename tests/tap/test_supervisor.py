@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from ullage.tap.app import TapApp
 from ullage.tap.beside import Beside
-from ullage.tap.enforcer_watch import EnforcerWatch
+from ullage.tap.choices.enforcer_watch import EnforcerWatch
+from ullage.tap.clients.app import TapApp
 from ullage.tap.failures import Failure, LogUnavailableError
 from ullage.tap.gate import Gate
+from ullage.tap.operations.telemetry import Declaration, Sampler
+from ullage.tap.operations.telemetry_door import TelemetryDoor
 from ullage.tap.supervisor import Supervisor
-from ullage.tap.telemetry import Declaration, Sampler
-from ullage.tap.telemetry_door import TelemetryDoor
 from ullage.tap.tell import tell_operator
-from ullage.tap.upstream import Traffic
+from ullage.tap.upstream.connections import Traffic
 
 
 def test_a_watch_that_fails_closes_the_gate_for_good(capsys: pytest.CaptureFixture[str]) -> None:

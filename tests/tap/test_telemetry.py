@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from tests.tap.tap_process import TapProcess
 from ullage.errors import UsageError
 from ullage.tap.gate import Gate
-from ullage.tap.telemetry import Declaration, Sampler, read_declaration
-from ullage.tap.telemetry_door import TelemetryDoor
-from ullage.tap.upstream import Address, Timeouts, Upstream
+from ullage.tap.operations.telemetry import Declaration, Sampler, read_declaration
+from ullage.tap.operations.telemetry_door import TelemetryDoor
+from ullage.tap.upstream.connections import Address, Timeouts, Upstream
 
 DECLARED = """
 version = 1

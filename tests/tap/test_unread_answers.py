@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
-from ullage.tap.client_call import Call
-from ullage.tap.client_http import ClientLimits, ClientProtocol
+from ullage.tap.clients.call import Call
+from ullage.tap.clients.http import ClientLimits, ClientProtocol
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: tap\r\n\r\n"
 

@@ -13,10 +13,10 @@ import pytest
 
 from ullage.errors import FaultError
 from ullage.network.journal import WireJournal
-from ullage.tap.cap import LinkCap
-from ullage.tap.exchange import Traffic
 from ullage.tap.failures import LogUnavailableError
-from ullage.tap.upstream import Address, Response, Timeouts, Upstream
+from ullage.tap.upstream.cap import LinkCap
+from ullage.tap.upstream.connections import Address, Response, Timeouts, Upstream
+from ullage.tap.upstream.exchange import Traffic
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 

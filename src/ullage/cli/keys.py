@@ -38,7 +38,7 @@ def client(
     The key is printed once and stored nowhere; the file gets its hash. A tap that runs takes it up at once.
     """
     from ullage.errors import UsageError
-    from ullage.tap.api_keys import new_key
+    from ullage.tap.clients.api_keys import new_key
 
     key, line = new_key(name)
     try:

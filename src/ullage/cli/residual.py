@@ -13,8 +13,8 @@ from ullage.claims import to_json, write_claims
 from ullage.errors import FaultError, UsageError
 
 if TYPE_CHECKING:
-    from ullage.tap.pacing import Pace
-    from ullage.tap.residual_of_log import ResidualOfLog
+    from ullage.tap.pacing.grid import Pace
+    from ullage.tap.residual.of_log import ResidualOfLog
 
 
 def residual(
@@ -45,8 +45,8 @@ def residual(
     from ullage.log.keys import load_verifier
     from ullage.log.openers import load_opener
     from ullage.log.reader import LogReader
-    from ullage.tap.ledger import Allowance
-    from ullage.tap.residual_of_log import residual_of_log
+    from ullage.tap.pacing.ledger import Allowance
+    from ullage.tap.residual.of_log import residual_of_log
 
     opener = load_opener(keys, record_keys)
     if opener is None:
@@ -70,7 +70,7 @@ def residual(
 
 
 def _pace(slot: str, tokens: int, pad_to: int) -> Pace | None:
-    from ullage.tap.pacing import Pace
+    from ullage.tap.pacing.grid import Pace
 
     seconds = _seconds("--slot", slot)
     return Pace(seconds, tokens, pad_to=pad_to) if seconds else None

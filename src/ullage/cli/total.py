@@ -15,7 +15,7 @@ from ullage.errors import ExitCode, FaultError, UsageError
 
 if TYPE_CHECKING:
     from ullage.claims import Claim
-    from ullage.tap.total import Traffic
+    from ullage.tap.residual.total import Traffic
 
 _DOORS = ("telemetry", "metrics", "agents", "verdicts")
 
@@ -50,7 +50,7 @@ def total(
     not covered, and the command ends with 3.
     """
     from ullage.report.documents import read_document
-    from ullage.tap.total import Doors, terms, total_claim
+    from ullage.tap.residual.total import Doors, terms, total_claim
 
     found = merge(read_document(path).claims for path in claims)
     read = [claim.read_as(reading) for claim in found]
@@ -75,7 +75,7 @@ def total(
 
 
 def _traffic(tokens: float, message: float, wire: str) -> Traffic:
-    from ullage.tap.total import Traffic
+    from ullage.tap.residual.total import Traffic
     from ullage.tap.units import parse_rate
 
     try:
@@ -89,7 +89,7 @@ def _traffic(tokens: float, message: float, wire: str) -> Traffic:
 
 def _doors(given: list[str], telemetry: Path | None) -> dict[str, float | None]:
     """Bits a day of the doors; None for one of the usual ones that nobody spoke of."""
-    from ullage.tap.telemetry import read_declaration
+    from ullage.tap.operations.telemetry import read_declaration
 
     doors: dict[str, float | None] = dict.fromkeys(_DOORS)
     for text in given:

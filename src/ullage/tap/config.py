@@ -20,17 +20,17 @@ from pydantic_settings import (
 )
 
 from ullage.errors import UsageError
-from ullage.tap.cap import DEFAULT_RATE
-from ullage.tap.capacity import CovertTerms, Release
-from ullage.tap.client_http import ClientLimits
-from ullage.tap.draft import DEFAULT_REPLACEMENTS
+from ullage.tap.choices.draft import DEFAULT_REPLACEMENTS
+from ullage.tap.clients.http import ClientLimits
 from ullage.tap.isolated import parse_command, parse_list
-from ullage.tap.ledger import Allowance
-from ullage.tap.link import Form, Link
-from ullage.tap.monitored import Monitoring
-from ullage.tap.pacing import Order, Pace
+from ullage.tap.operations.monitored import Monitoring
+from ullage.tap.pacing.grid import Order, Pace
+from ullage.tap.pacing.ledger import Allowance
+from ullage.tap.residual.capacity import CovertTerms, Release
 from ullage.tap.units import Duration, Rate, Share, Size
-from ullage.tap.upstream import Timeouts
+from ullage.tap.upstream.cap import DEFAULT_RATE
+from ullage.tap.upstream.connections import Timeouts
+from ullage.tap.upstream.link import Form, Link
 
 PREFIX: Final = "ULLAGE_TAP_"
 _Positive = Annotated[int, Field(ge=1)]

@@ -6,14 +6,14 @@ import shlex
 
 from ullage.errors import UsageError
 from ullage.monitor.budget import Allowance
-from ullage.tap.api_keys import ApiKeys
+from ullage.tap.clients.api_keys import ApiKeys
 from ullage.tap.config import TapConfig
 from ullage.tap.isolated import why_not_permitted
-from ullage.tap.ledger import bits_per_opportunity, pattern_bits
-from ullage.tap.pacing import LATE_STEPS, slots_of_step
+from ullage.tap.operations.telemetry import read_declaration
+from ullage.tap.pacing.grid import LATE_STEPS, slots_of_step
+from ullage.tap.pacing.ledger import bits_per_opportunity, pattern_bits
 from ullage.tap.parts import check_certificate
-from ullage.tap.telemetry import read_declaration
-from ullage.tap.upstream import Address
+from ullage.tap.upstream.connections import Address
 
 _LOCAL = ("127.", "localhost", "[::1]", "::1")
 _MESSAGES_A_DAY = 10_000

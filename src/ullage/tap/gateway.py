@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ullage.log.record import Part
-from ullage.tap.canonical import CanonicalSpelling
-from ullage.tap.choice import Choice
-from ullage.tap.enforced_choice import Enforcement
+from ullage.tap.choices.canonical import CanonicalSpelling
+from ullage.tap.choices.choice import Choice
+from ullage.tap.choices.enforced import Enforcement
+from ullage.tap.choices.finish import Transcript
+from ullage.tap.choices.tokens import Tokenizer
+from ullage.tap.clients.request import CompletionRequest
+from ullage.tap.clients.response import Envelope, error_event
 from ullage.tap.failures import Failure, LogUnavailableError, UpstreamError, error_body
-from ullage.tap.finish import Transcript
 from ullage.tap.gate import Gate
-from ullage.tap.link import DEFAULT_LINK, Link
 from ullage.tap.meters import Meters
-from ullage.tap.paced import AllowanceSpentError, Pacer, Schedule
+from ullage.tap.pacing.schedule import AllowanceSpentError, Pacer, Schedule
 from ullage.tap.recorder import NANOSECONDS, Recorder
 from ullage.tap.release import Release, Releaser, Source, send_error
 from ullage.tap.reply import Reply
-from ullage.tap.request import CompletionRequest
-from ullage.tap.response import Envelope, error_event
-from ullage.tap.tokens import Tokenizer
-from ullage.tap.upstream import Upstream
+from ullage.tap.upstream.connections import Upstream
+from ullage.tap.upstream.link import DEFAULT_LINK, Link
 
 _LAST_WAIT: Final = 5.0  # seconds for requests in flight to close their records when the tap ends
 # Seconds for answers on a metered link to be read, whose bytes are unexplained otherwise.

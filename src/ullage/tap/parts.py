@@ -16,30 +16,30 @@ from ullage.log.writer import LogWriter
 from ullage.monitor.watch import Watch
 from ullage.network.journal import WireJournal
 from ullage.network.sign_of_life import LifeWatch
-from ullage.tap.api_keys import ApiKeys
-from ullage.tap.app import TapApp
-from ullage.tap.budgets import Budgets
-from ullage.tap.cap import LinkCap
-from ullage.tap.capacity import Counts, CovertBudget
-from ullage.tap.client_book import ClientBook
-from ullage.tap.client_call import Call
+from ullage.tap.choices.tokens import Tokenizer
+from ullage.tap.clients.api_keys import ApiKeys
+from ullage.tap.clients.app import TapApp
+from ullage.tap.clients.book import ClientBook
+from ullage.tap.clients.budgets import Budgets
+from ullage.tap.clients.call import Call
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
 from ullage.tap.gateway import Gateway, Names
-from ullage.tap.ledger import Ledger
 from ullage.tap.meters import Meters
-from ullage.tap.metrics import Left, MetricsPage, alarm_counts, late_counts
-from ullage.tap.monitored import watch_counts
-from ullage.tap.operations import OperationsApp
-from ullage.tap.paced import Pacer
-from ullage.tap.pacing import ReleaseClock
+from ullage.tap.operations.address import OperationsApp
+from ullage.tap.operations.metrics import Left, MetricsPage, alarm_counts, late_counts
+from ullage.tap.operations.monitored import watch_counts
+from ullage.tap.operations.telemetry import Sampler, read_declaration
+from ullage.tap.operations.telemetry_door import TelemetryDoor
+from ullage.tap.pacing.grid import ReleaseClock
+from ullage.tap.pacing.ledger import Ledger
+from ullage.tap.pacing.schedule import Pacer
 from ullage.tap.past import Past
 from ullage.tap.recorder import Recorder
+from ullage.tap.residual.capacity import Counts, CovertBudget
 from ullage.tap.supervisor import Supervisor
-from ullage.tap.telemetry import Sampler, read_declaration
-from ullage.tap.telemetry_door import TelemetryDoor
-from ullage.tap.tokens import Tokenizer
-from ullage.tap.upstream import Address, Upstream
+from ullage.tap.upstream.cap import LinkCap
+from ullage.tap.upstream.connections import Address, Upstream
 
 if TYPE_CHECKING:
     from ullage.tap.run import TapSettings
@@ -196,7 +196,7 @@ def _figures(
     telemetry: TelemetryDoor | None,
     watch: Watch | None,
 ) -> dict[str, float]:
-    """The true figures under the names of `ullage.tap.metrics`."""
+    """The true figures under the names of `ullage.tap.operations.metrics`."""
     return {
         "requests_total": meters.requests,
         "failed_total": meters.failed,

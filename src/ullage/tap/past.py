@@ -11,8 +11,8 @@ from ullage.log.keys import TapKeys
 from ullage.log.openers import SealKey
 from ullage.log.reader import LogReader
 from ullage.log.record import Record
-from ullage.tap.budgets import same_day
-from ullage.tap.capacity import Counts
+from ullage.tap.clients.budgets import same_day
+from ullage.tap.residual.capacity import Counts
 
 
 @dataclass(frozen=True)

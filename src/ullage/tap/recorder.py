@@ -15,10 +15,10 @@ from typing import Protocol
 from ullage.errors import UllageError
 from ullage.log.record import ChunkPart, ClosePart, HeaderPart, OpenPart, Outcome, Parameters, Part
 from ullage.sampling.seeds import issue_seed
+from ullage.tap.choices.finish import FinishReason
+from ullage.tap.clients.request import CompletionRequest
 from ullage.tap.failures import LogUnavailableError
-from ullage.tap.finish import FinishReason
-from ullage.tap.request import CompletionRequest
-from ullage.tap.upstream import Traffic
+from ullage.tap.upstream.connections import Traffic
 
 NANOSECONDS = 1_000_000_000
 

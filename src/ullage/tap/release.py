@@ -12,18 +12,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ullage.tap.canonical import CanonicalSpelling
-from ullage.tap.choice import Choice, pull
-from ullage.tap.enforced_choice import Enforcement, pull_enforced
+from ullage.tap.choices.canonical import CanonicalSpelling
+from ullage.tap.choices.choice import Choice, pull
+from ullage.tap.choices.enforced import Enforcement, pull_enforced
+from ullage.tap.clients.request import CompletionRequest
+from ullage.tap.clients.response import error_event
 from ullage.tap.failures import Failure, UpstreamError, error_body
-from ullage.tap.link import Link
 from ullage.tap.meters import Meters
-from ullage.tap.paced import Pacer, Schedule
+from ullage.tap.pacing.schedule import Pacer, Schedule
 from ullage.tap.recorder import Recorder
 from ullage.tap.reply import Reply
-from ullage.tap.request import CompletionRequest
-from ullage.tap.response import error_event
-from ullage.tap.upstream import Upstream
+from ullage.tap.upstream.connections import Upstream
+from ullage.tap.upstream.link import Link
 
 BODY_BYTES_PER_TOKEN: Final = 8  # a padded body's size is a multiple of so many bytes a token of its bucket
 
@@ -105,7 +105,7 @@ class Releaser:
     async def _plain_in_slots(self, reply: Reply, release: Release, schedule: Schedule) -> None:
         """The whole answer at the slot that its length gives it, at the latest at one of the late ones.
 
-        It is put on record then, too, and not when it came: others read the log (`ullage.tap.pacing`).
+        It is put on record then, too, and not when it came: others read the log (`ullage.tap.pacing.grid`).
         """
         pace = schedule.pace
         async with _until(schedule):

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 
 from ullage.log.record import ClosePart, Outcome, Part
-from ullage.tap.choice import Choice
+from ullage.tap.choices.choice import Choice
+from ullage.tap.clients.padding import pad_body, pad_events
+from ullage.tap.clients.request import CompletionRequest
+from ullage.tap.clients.response import DONE, Answer, Envelope, Issued
 from ullage.tap.failures import UpstreamError
-from ullage.tap.paced import Schedule
-from ullage.tap.padding import pad_body, pad_events
-from ullage.tap.request import CompletionRequest
-from ullage.tap.response import DONE, Answer, Envelope, Issued
+from ullage.tap.pacing.schedule import Schedule
 
 
 class Reply:

@@ -24,25 +24,25 @@ from ullage.log.recovery import holds_log
 from ullage.log.writer import LogWriter
 from ullage.network.isolation import Isolation
 from ullage.tap.beside import Beside
-from ullage.tap.capacity import CovertTerms
-from ullage.tap.client_http import ClientLimits, ClientProtocol
-from ullage.tap.draft import DEFAULT_REPLACEMENTS
-from ullage.tap.enforced_choice import Enforcement
-from ullage.tap.enforcement import EnforcerClient
-from ullage.tap.enforcer_watch import EnforcerWatch
+from ullage.tap.choices.draft import DEFAULT_REPLACEMENTS
+from ullage.tap.choices.enforced import Enforcement
+from ullage.tap.choices.enforcement import EnforcerClient
+from ullage.tap.choices.enforcer_watch import EnforcerWatch
+from ullage.tap.choices.tokens import Tokenizer
+from ullage.tap.clients.http import ClientLimits, ClientProtocol
 from ullage.tap.failures import Failure
-from ullage.tap.ledger import Allowance
-from ullage.tap.link import DEFAULT_LINK, Link
-from ullage.tap.monitored import Monitoring
-from ullage.tap.operations import OperationsApp
-from ullage.tap.pacing import Pace
+from ullage.tap.operations.address import OperationsApp
+from ullage.tap.operations.monitored import Monitoring
+from ullage.tap.pacing.enforced import Watch
+from ullage.tap.pacing.grid import Pace
+from ullage.tap.pacing.ledger import Allowance
 from ullage.tap.parts import Parts, build, check_certificate, no_app
 from ullage.tap.past import Past
 from ullage.tap.recorder import Recorder
-from ullage.tap.slots import Watch
+from ullage.tap.residual.capacity import CovertTerms
 from ullage.tap.tell import tell_operator
-from ullage.tap.tokens import Tokenizer
-from ullage.tap.upstream import Timeouts
+from ullage.tap.upstream.connections import Timeouts
+from ullage.tap.upstream.link import DEFAULT_LINK, Link
 
 _BACKLOG = 2048
 _LAST_READING = 5.0  # seconds for the monitor to read what was released last

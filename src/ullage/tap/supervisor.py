@@ -15,7 +15,7 @@ from ullage.network.sign_of_life import LifeWatch
 from ullage.tap.clock import ClockWatch
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
-from ullage.tap.paced import Pacer
+from ullage.tap.pacing.schedule import Pacer
 from ullage.tap.recorder import Recorder
 
 _LOOK_SECONDS: Final = 0.2

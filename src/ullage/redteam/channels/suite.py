@@ -34,9 +34,9 @@ from ullage.redteam.channels.game import (
 )
 from ullage.redteam.channels.order import LogOrder
 from ullage.redteam.channels.registry import channels
-from ullage.tap.ledger import Allowance
-from ullage.tap.pacing import Pace
-from ullage.tap.residual import (
+from ullage.tap.pacing.grid import Pace
+from ullage.tap.pacing.ledger import Allowance
+from ullage.tap.residual.channels import (
     Observed,
     allowed_channels,
     observed_in,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from ullage.tap.tokens import Tokenizer
+from ullage.tap.choices.tokens import Tokenizer
 
 _LONGEST_CHARACTER = 4  # bytes of UTF-8, so at most as many tokens
 

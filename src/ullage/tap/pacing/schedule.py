@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ullage.tap.failures import Failure, UpstreamError
-from ullage.tap.ledger import FAILED, Ledger, late_kind
-from ullage.tap.pacing import (
+from ullage.tap.pacing.grid import (
     LATE_STEPS,
     RECORD_SHARE,
     Pace,
@@ -15,6 +14,7 @@ from ullage.tap.pacing import (
     lateness_step,
     slots_of_step,
 )
+from ullage.tap.pacing.ledger import FAILED, Ledger, late_kind
 
 _SENTENCE = re.compile(r"(?:late by \d+ slots in (\d+) steps)?(?:; )?(?:the tap itself late (\d+) times)?")
 

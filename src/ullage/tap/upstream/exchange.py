@@ -15,8 +15,8 @@ from typing import Final, cast
 import httptools
 
 from ullage.network.journal import JournaledConnection
-from ullage.tap.cap import PIECE, LinkCap
 from ullage.tap.failures import ConnectionBrokenError, Failure, UpstreamError
+from ullage.tap.upstream.cap import PIECE, LinkCap
 
 _MAX_HEAD_BYTES: Final = 64 << 10
 _FRAMING_PER_BYTE: Final = 8  # bytes of framing for each byte of body, beside a head: chunks may be short

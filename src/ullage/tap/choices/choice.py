@@ -10,15 +10,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 
-from ullage.tap.answer import Delta, EventReader, read_answer, read_event
+from ullage.tap.choices.finish import FinishReason, Transcript
+from ullage.tap.clients.request import CompletionRequest, upstream_body
 from ullage.tap.failures import Failure, UpstreamError
-from ullage.tap.finish import FinishReason, Transcript
-from ullage.tap.link import DEFAULT_LINK, Link
-from ullage.tap.paced import Pacer
+from ullage.tap.pacing.schedule import Pacer
 from ullage.tap.recorder import ChoiceRecord
-from ullage.tap.request import CompletionRequest, upstream_body
-from ullage.tap.upstream import Response, Traffic, Upstream
-from ullage.tap.whole import COMPLETIONS_PATH
+from ullage.tap.upstream.answer import Delta, EventReader, read_answer, read_event
+from ullage.tap.upstream.connections import Response, Traffic, Upstream
+from ullage.tap.upstream.link import DEFAULT_LINK, Link
+from ullage.tap.upstream.whole import COMPLETIONS_PATH
 
 _BODY_BASE = 1 << 20
 _BODY_PER_TOKEN = 512  # a token's id and text in a whole answer

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ullage.tap.enforcement import EnforcerClient
+from ullage.tap.choices.enforcement import EnforcerClient
 from ullage.tap.failures import Failure
 from ullage.tap.gate import Gate
 from ullage.tap.tell import tell_operator

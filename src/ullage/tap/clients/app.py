@@ -8,19 +8,19 @@ from typing import Final
 
 from ullage.log.record import HeaderPart
 from ullage.monitor.watch import Watch
-from ullage.tap.api_keys import ApiKeys
-from ullage.tap.budgets import Budgets
-from ullage.tap.cap import LinkCap
-from ullage.tap.client_call import BodyTooLargeError, Call
-from ullage.tap.client_http import ClientLimits
+from ullage.tap.choices.tokens import Tokenizer
+from ullage.tap.clients.api_keys import ApiKeys
+from ullage.tap.clients.budgets import Budgets
+from ullage.tap.clients.call import BodyTooLargeError, Call
+from ullage.tap.clients.http import ClientLimits
+from ullage.tap.clients.request import CompletionRequest, Endpoint, parse_request
+from ullage.tap.clients.response import models_body
 from ullage.tap.failures import Failure, RequestRefusedError, error_body
 from ullage.tap.gateway import Gateway
 from ullage.tap.recorder import NANOSECONDS
 from ullage.tap.release import send_error
-from ullage.tap.request import CompletionRequest, Endpoint, parse_request
-from ullage.tap.response import models_body
 from ullage.tap.tell import tell_operator
-from ullage.tap.tokens import Tokenizer
+from ullage.tap.upstream.cap import LinkCap
 
 _ENDPOINTS: Final[dict[str, Endpoint]] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 _GREEDY_ALONE = (

@@ -3,7 +3,7 @@
 Slot k is at k * interval on the event loop's clock. A request that arrives before slot a may release its
 group of tokens number j, j = 0, 1, …, at slot a + lead + j; a plain answer of g groups leaves with its last
 one, at a + lead + g - 1. So an answer that is in time tells nothing by its time. One that is late by l slots
-is held until it is late by 1, 3, 7, … 2^k - 1: few ways to be late, each counted (`ullage.tap.ledger`).
+is held until it is late by 1, 3, 7, … 2^k - 1: few ways to be late, each counted (`ledger`).
 Answers of one slot leave in order of their counters, or in an order that only the tap's key knows.
 
 Everybody may read in the log's public part in which order and in which second records were closed. So an

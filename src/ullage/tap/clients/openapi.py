@@ -1,6 +1,6 @@
 """The tap's interface as an OpenAPI 3.1 document, made of the schemas that requests are read with.
 
-python -m ullage.tap.openapi > docs/formats/tap-openapi.json
+python -m ullage.tap.clients.openapi > docs/formats/tap-openapi.json
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 from ullage import __version__
+from ullage.tap.clients.request import ChatBody, CompletionBody
 from ullage.tap.failures import Failure
-from ullage.tap.request import ChatBody, CompletionBody
 
 _ERROR_STATUSES = sorted({failure.status for failure in Failure})
 _INTEGER = {"type": "integer", "minimum": 0}

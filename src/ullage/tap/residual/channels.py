@@ -15,9 +15,9 @@ from typing import Final
 from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.enforce.accounting import Ledger
 from ullage.log.record import Record
-from ullage.tap.ledger import Allowance, pattern_bits, seen_bits
-from ullage.tap.paced import read_sentence
-from ullage.tap.pacing import Pace, padded_length
+from ullage.tap.pacing.grid import Pace, padded_length
+from ullage.tap.pacing.ledger import Allowance, pattern_bits, seen_bits
+from ullage.tap.pacing.schedule import read_sentence
 
 METHOD: Final = "residual/1"
 RESOLUTION: Final = 1e-3  # seconds that a receiver is assumed to tell apart where nothing is paced

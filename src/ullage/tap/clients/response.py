@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pydantic_core
 
-from ullage.tap.finish import FinishReason
-from ullage.tap.request import Endpoint
+from ullage.tap.choices.finish import FinishReason
+from ullage.tap.clients.request import Endpoint
 
 DONE = b"data: [DONE]\n\n"
 

@@ -16,7 +16,7 @@ import httptools
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from ullage.tap.client_call import Call
+from ullage.tap.clients.call import Call
 from ullage.tap.failures import Failure, error_body
 
 Handler = Callable[[Call], Coroutine[Any, Any, None]]

@@ -15,13 +15,13 @@ from typing import Final, Protocol
 
 from ullage.enforce.accounting import Tally
 from ullage.enforce.protocol import Answer, FinishReason
-from ullage.tap.answer import EventReader, read_answer, read_event
-from ullage.tap.enforcement import EnforcedRequest
+from ullage.tap.choices.enforcement import EnforcedRequest
+from ullage.tap.clients.request import CompletionRequest, upstream_body
 from ullage.tap.failures import Failure, UpstreamError
-from ullage.tap.link import DEFAULT_LINK, Link
-from ullage.tap.request import CompletionRequest, upstream_body
-from ullage.tap.upstream import Traffic, Upstream
-from ullage.tap.whole import COMPLETIONS_PATH, whole_draft
+from ullage.tap.upstream.answer import EventReader, read_answer, read_event
+from ullage.tap.upstream.connections import Traffic, Upstream
+from ullage.tap.upstream.link import DEFAULT_LINK, Link
+from ullage.tap.upstream.whole import COMPLETIONS_PATH, whole_draft
 
 DEFAULT_REPLACEMENTS: Final = 8
 _BODY_BASE: Final = 1 << 20

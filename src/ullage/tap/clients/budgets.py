@@ -4,7 +4,7 @@ A day is one of UTC. The budget is looked at before a request has a counter, and
 finished: so a client may exceed its budget by the answers in flight. Identities are names of API keys, or
 addresses where there are no keys. After a restart `restore` takes what all clients together have received
 from the log (`ullage.tap.past`), which names no clients, and what each has from a book of the tap's own
-(`ullage.tap.client_book`).
+(`ullage.tap.clients.book`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from ullage.tap.client_book import ClientBook
+from ullage.tap.clients.book import ClientBook
 from ullage.tap.failures import Failure, RequestRefusedError
 
 _DAY_NANOSECONDS: Final = 86_400 * 1_000_000_000

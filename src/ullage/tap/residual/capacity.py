@@ -17,10 +17,10 @@ from typing import Final, Literal
 
 from ullage.enforce.accounting import Ledger, lateness_bits
 from ullage.log.record import Record
-from ullage.tap.budgets import same_day
+from ullage.tap.clients.budgets import same_day
 from ullage.tap.failures import Failure, RequestRefusedError
-from ullage.tap.ledger import pattern_bits, seen_bits
-from ullage.tap.residual import observed_in, timing_bits
+from ullage.tap.pacing.ledger import pattern_bits, seen_bits
+from ullage.tap.residual.channels import observed_in, timing_bits
 
 STEPS: Final = 64
 """The metrics page tells what is left in so many steps of the budget."""

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ullage.tap.capacity import STEPS
 from ullage.tap.failures import Failure
-from ullage.tap.ledger import FAILED, late_kind
-from ullage.tap.pacing import LATE_STEPS
-from ullage.tap.telemetry import Declaration, Enumeration, QuantisedCounter, Sampler
+from ullage.tap.operations.telemetry import Declaration, Enumeration, QuantisedCounter, Sampler
+from ullage.tap.pacing.grid import LATE_STEPS
+from ullage.tap.pacing.ledger import FAILED, late_kind
+from ullage.tap.residual.capacity import STEPS
 
 INTERVAL: Final = 60
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"

@@ -13,9 +13,9 @@ import pydantic_core
 
 from ullage.tap.failures import Failure, LogUnavailableError, UpstreamError
 from ullage.tap.gate import Gate
-from ullage.tap.telemetry import Sampler
+from ullage.tap.operations.telemetry import Sampler
 from ullage.tap.tell import tell_operator
-from ullage.tap.upstream import Traffic, Upstream
+from ullage.tap.upstream.connections import Traffic, Upstream
 
 _MAX_BODY: Final = 64 << 10
 

@@ -1,6 +1,6 @@
 """HTTP/1.1 towards the server behind the tap: a pool of keep-alive connections, limits on size and time.
 
-Our own, because a general client costs ten times as much a request (`ullage.tap.exchange`).
+Our own, because a general client costs ten times as much a request (`ullage.tap.upstream.exchange`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from ullage.errors import FaultError, UsageError
 from ullage.network.journal import WireJournal
-from ullage.tap.cap import LinkCap
-from ullage.tap.exchange import Connection, Exchange, Response, Traffic
 from ullage.tap.failures import ConnectionBrokenError, Failure, LogUnavailableError, UpstreamError
+from ullage.tap.upstream.cap import LinkCap
+from ullage.tap.upstream.exchange import Connection, Exchange, Response, Traffic
 
 _MAX_IDLE = 512
 _CAPPED_BUFFER = 8192

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import pydantic_core
 
-from ullage.tap.answer import MAX_FINGERPRINT
+from ullage.tap.choices.tokens import Tokenizer
+from ullage.tap.clients.request import CompletionRequest
 from ullage.tap.failures import Failure, UpstreamError
-from ullage.tap.request import CompletionRequest
-from ullage.tap.tokens import Tokenizer
-from ullage.tap.upstream import Traffic, Upstream
-from ullage.tap.whole import whole_draft
+from ullage.tap.upstream.answer import MAX_FINGERPRINT
+from ullage.tap.upstream.connections import Traffic, Upstream
+from ullage.tap.upstream.whole import whole_draft
 
 _ANSWER_BASE: Final = 1 << 20
 _BYTES_PER_TOKEN: Final = 512

@@ -9,9 +9,9 @@ from ullage.enforce.accounting import Ledger
 from ullage.errors import IntegrityError, UndecidedError
 from ullage.log.claims import log_claims
 from ullage.log.reader import LogReader
-from ullage.tap.ledger import Allowance
-from ullage.tap.pacing import Pace
-from ullage.tap.residual import (
+from ullage.tap.pacing.grid import Pace
+from ullage.tap.pacing.ledger import Allowance
+from ullage.tap.residual.channels import (
     Channel,
     Observed,
     allowed_channels,

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ullage.tap.pacing import LATE_STEPS
+from ullage.tap.pacing.grid import LATE_STEPS
 
 KINDS: Final = LATE_STEPS + 1  # late by one of the steps, or failed
 FAILED: Final = "failed"

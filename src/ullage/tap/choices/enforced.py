@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 from ullage.enforce.accounting import Tally
 from ullage.enforce.protocol import FinishReason
-from ullage.tap.answer import Delta
-from ullage.tap.choice import Choice, read_to_the_end
-from ullage.tap.draft import DEFAULT_REPLACEMENTS, UpstreamDrafts, enforced
-from ullage.tap.enforcement import EnforcedRequest, EnforcerClient, EnforcerError
+from ullage.tap.choices.choice import Choice, read_to_the_end
+from ullage.tap.choices.draft import DEFAULT_REPLACEMENTS, UpstreamDrafts, enforced
+from ullage.tap.choices.enforcement import EnforcedRequest, EnforcerClient, EnforcerError
+from ullage.tap.choices.text_drafts import TextDrafts
+from ullage.tap.choices.tokens import Tokenizer
+from ullage.tap.clients.request import CompletionRequest
 from ullage.tap.failures import Failure, UpstreamError
-from ullage.tap.link import DEFAULT_LINK, Link
-from ullage.tap.request import CompletionRequest
-from ullage.tap.slots import Piece, Slots, Watch, slotted
+from ullage.tap.pacing.enforced import Piece, Slots, Watch, slotted
 from ullage.tap.tell import tell_operator
-from ullage.tap.text_drafts import TextDrafts
-from ullage.tap.tokens import Tokenizer
-from ullage.tap.upstream import Traffic, Upstream
+from ullage.tap.upstream.answer import Delta
+from ullage.tap.upstream.connections import Traffic, Upstream
+from ullage.tap.upstream.link import DEFAULT_LINK, Link
 
 
 @dataclass(frozen=True)

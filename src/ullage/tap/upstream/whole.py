@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from ullage.tap.failures import Failure, UpstreamError
-from ullage.tap.upstream import Traffic, Upstream
+from ullage.tap.upstream.connections import Traffic, Upstream
 
 COMPLETIONS_PATH: Final = "/v1/completions"
 

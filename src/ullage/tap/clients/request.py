@@ -15,8 +15,8 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ullage.errors import UllageError
+from ullage.tap.choices.tokens import Tokenizer
 from ullage.tap.failures import Failure, RequestRefusedError
-from ullage.tap.tokens import Tokenizer
 
 Endpoint = Literal["chat", "completions"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ullage.tap.client_call import Call
+from ullage.tap.clients.call import Call
 from ullage.tap.gate import Gate
-from ullage.tap.metrics import CONTENT_TYPE, MetricsPage
+from ullage.tap.operations.metrics import CONTENT_TYPE, MetricsPage
 
 
 class OperationsApp:
