@@ -28,10 +28,10 @@ instruction_set.pin()  # before torch computes anything
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from ullage.audit.alarm import log_e_process, mismatch_limits  # noqa: E402
+from ullage.audit.bounds.alarm import log_e_process, mismatch_limits  # noqa: E402
+from ullage.audit.bounds.noise_model import FlipCurve, NoiseModel  # noqa: E402
+from ullage.audit.bundle.evidence import TokenScores  # noqa: E402
 from ullage.audit.coding import TokenCoder  # noqa: E402
-from ullage.audit.evidence import TokenScores  # noqa: E402
-from ullage.audit.noise_model import FlipCurve, NoiseModel  # noqa: E402
 from ullage.audit.recompute import recompute  # noqa: E402
 from ullage.log.record import ClosePart, OpenPart, Parameters, Record  # noqa: E402
 from ullage.model.builtin import builtin_path  # noqa: E402

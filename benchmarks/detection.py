@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from ullage.audit.bounds.statistics import clopper_pearson
 from ullage.audit.run import AuditRequest, audit_log
-from ullage.audit.statistics import clopper_pearson
 from ullage.audit.verdict import decide, limit_for
 from ullage.demo.evidence import AuditEvidence
 from ullage.demo.processes import run_to_end

@@ -21,20 +21,20 @@ from pathlib import Path
 
 import uvloop
 
-from ullage.log.collector import calm_collector
-from ullage.log.durable import DurableLog
-from ullage.log.journal import Journal
+from ullage.log.journal.append import Journal
+from ullage.log.journal.collector import calm_collector
+from ullage.log.journal.durable import DurableLog
+from ullage.log.journal.preparer import Preparer
+from ullage.log.journal.publisher import Publisher
+from ullage.log.journal.segments import FRAME_BYTES, Prepared, SegmentHead, encode_batch
 from ullage.log.keys import Role, TapKeys, create_keys, load_tap_keys
-from ullage.log.merkle import leaf_hash
-from ullage.log.openers import SealKey
-from ullage.log.preparer import Preparer
-from ullage.log.publisher import Publisher
 from ullage.log.record import ClosePart, HeaderPart, OpenPart, Parameters, canonical_bytes, parse_part
-from ullage.log.sealing import seal_commitment
-from ullage.log.segments import FRAME_BYTES, Prepared, SegmentHead, encode_batch
+from ullage.log.sealed.openers import SealKey
+from ullage.log.sealed.sealing import seal_commitment
 from ullage.log.state import LogState
 from ullage.log.store import CheckpointPolicy, LogReader, LogWriter
-from ullage.log.tile_tree import TreeEdge
+from ullage.log.tree.tile_tree import TreeEdge
+from ullage.merkle import leaf_hash
 
 DIGEST = "sha256:" + "0" * 64
 PROMPT, OUTPUT = list(range(100)), list(range(1000, 1500))

@@ -23,15 +23,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ullage.log.checkpoint import Checkpoint
 from ullage.log.entries import ChunkEntry, CloseEntry, OpenEntry, encode_entry
-from ullage.log.merkle import HASH_BYTES, leaf_hash, verify_inclusion
-from ullage.log.prover import fetch_from
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.signed_note import NoteSigner
 from ullage.log.record import HeaderPart
-from ullage.log.signed_note import NoteSigner
 from ullage.log.source import DirectorySource
-from ullage.log.tile_tree import TileTree, TreeEdge
-from ullage.log.tiles import TILE_WIDTH, Bundle, encode_bundle
+from ullage.log.tree.prover import fetch_from
+from ullage.log.tree.tile_tree import TileTree, TreeEdge
+from ullage.log.tree.tiles import TILE_WIDTH, Bundle, encode_bundle
+from ullage.merkle import HASH_BYTES, leaf_hash, verify_inclusion
 
 ORIGIN = "bench.example/log"
 SIGNER = NoteSigner(ORIGIN, bytes(range(32)))

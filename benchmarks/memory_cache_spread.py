@@ -27,10 +27,10 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.memory.cache_check import TOLERANCES, CacheFinding, check_cache
+from ullage.memory.agent.keeper import FIRST_SEGMENT
 from ullage.memory.erasure import greet
-from ullage.memory.keeper import FIRST_SEGMENT
-from ullage.memory.messages import (
+from ullage.memory.machine.segments import SegmentKind
+from ullage.memory.protocol.messages import (
     Bye,
     Done,
     Freeze,
@@ -39,10 +39,10 @@ from ullage.memory.messages import (
     Thaw,
     Tokens,
 )
-from ullage.memory.rounding import widened
-from ullage.memory.segments import SegmentKind
-from ullage.memory.snapshot import dump
-from ullage.memory.wire import Connection, address_of
+from ullage.memory.protocol.wire import Connection, address_of
+from ullage.memory.residency.cache_check import TOLERANCES, CacheFinding, check_cache
+from ullage.memory.residency.rounding import widened
+from ullage.memory.residency.snapshot import dump
 from ullage.model.builtin import builtin_path
 from ullage.model.key_values import key_values
 from ullage.model.loading import load_causal_lm

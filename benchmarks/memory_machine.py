@@ -36,17 +36,17 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.memory.cache_check import Recompute
 from ullage.memory.calibration import Calibration
 from ullage.memory.cycle import CycleSettings, Phases, run_cycle
-from ullage.memory.declared import DeclaredState
 from ullage.memory.erasure import MODES, WAYS, Erasure, Plan, greet
+from ullage.memory.machine.region import usable_cores
 from ullage.memory.measure import calibrate
-from ullage.memory.region import usable_cores
+from ullage.memory.protocol.wire import Connection, address_of
 from ullage.memory.report import cycle_line
-from ullage.memory.residency import Challenger, HoldPlan
+from ullage.memory.residency.cache_check import Recompute
+from ullage.memory.residency.declared import DeclaredState
+from ullage.memory.residency.verify import Challenger, HoldPlan
 from ullage.memory.verifier import Declared, run_erasure, run_hold
-from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify
 from ullage.work import steal

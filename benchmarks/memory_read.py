@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ullage.memory.noise import BLOCK_BYTES, SegmentTag
-from ullage.memory.region import usable_cores
+from ullage.memory.machine.region import usable_cores
+from ullage.memory.noise.noise import BLOCK_BYTES, SegmentTag
 
 Work = Callable[[memoryview], object]
 _TAG_BYTES = 1 << 20

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Final
 
 from audit_throughput import MIX, honest_records
-from ullage.audit.evidence import TokenScores
-from ullage.audit.ray_cluster import Cluster, RayOptions, joined
-from ullage.audit.ray_reference import RayReference
+from ullage.audit.bundle.evidence import TokenScores
+from ullage.audit.cluster.ray_cluster import Cluster, RayOptions, joined
+from ullage.audit.cluster.ray_reference import RayReference
 from ullage.audit.recompute import recompute
 from ullage.log.record import Record
 from ullage.model.builtin import builtin_path

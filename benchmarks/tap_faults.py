@@ -37,8 +37,8 @@ from urllib.parse import urlsplit
 
 import tap_overhead
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 
 _PROMPT = list(range(10, 42))

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from tap_load import _Processes, _records
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 
 _LIMIT = 100_000  # bytes a second each way

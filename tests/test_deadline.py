@@ -10,15 +10,15 @@ import pytest
 
 from tests.log.processes import hostile
 from tests.log.samples import make_keys, make_log
-from ullage.audit.engine_client import EngineClient
+from ullage.audit.engine.client import EngineClient
 from ullage.deadline import within
 from ullage.errors import FaultError, UsageError
 from ullage.fingerprint.client import FingerprintClient
-from ullage.log.checkpoint import open_checkpoint
-from ullage.log.cosignature import WitnessSigner
-from ullage.log.cosigning import WitnessClient
-from ullage.log.prover import Prover
+from ullage.log.notes.checkpoint import open_checkpoint
+from ullage.log.notes.cosignature import WitnessSigner
 from ullage.log.source import DirectorySource
+from ullage.log.tree.prover import Prover
+from ullage.log.witness.asking import WitnessClient
 from ullage.probe.client import Client, Limits
 
 
@@ -55,7 +55,7 @@ def test_a_witness_that_never_ends_its_head_is_given_up(tmp_path: Path) -> None:
 def test_no_server_that_never_ends_its_head_holds_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that is probed, a prover's fingerprints, an engine as the reference."""
     monkeypatch.setattr("ullage.fingerprint.client._SECONDS", 0.5)
-    monkeypatch.setattr("ullage.audit.engine_client._SECONDS", 0.5)
+    monkeypatch.setattr("ullage.audit.engine.client._SECONDS", 0.5)
     began = time.monotonic()
     with hostile("drip_head") as url:
         provider = Client(url, limits=Limits(attempts=1, seconds=0.5))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ullage.audit.bundle import file_digest
-from ullage.audit.envelope import read_envelope
+from ullage.audit.bundle.envelope import read_envelope
+from ullage.audit.bundle.folder import file_digest
 from ullage.claims import read_claims
 from ullage.errors import MalformedError, UsageError
 from ullage.log.files import read_limited
-from ullage.log.segments import open_segment, segment_path
+from ullage.log.journal.segments import open_segment, segment_path
 from ullage.log.source import DirectorySource
 from ullage.model.settings import read_json
 from ullage.plain_files import open_plain_file, read_plain_file

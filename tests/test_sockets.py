@@ -6,8 +6,8 @@ import contextlib
 import socket
 import threading
 
-from ullage.memory.agent import Agent
-from ullage.memory.keeper import Keeper
+from ullage.memory.agent.agent import Agent
+from ullage.memory.agent.keeper import Keeper
 from ullage.redteam.memory.cheat import plain_inventory
 from ullage.sockets import LOST_SECONDS, break_when_lost
 from ullage.work.agent import accept, listen

@@ -73,7 +73,7 @@ def audit_result(
     address: str | None = None,
 ) -> AuditResult:
     """The same with verdict, reasons and scores."""
-    from ullage.audit.ray_cluster import ray_options
+    from ullage.audit.cluster.ray_cluster import ray_options
     from ullage.audit.run import AuditRequest, audit_log
     from ullage.model import instruction_set
     from ullage.model.builtin import builtin_path
@@ -110,10 +110,10 @@ def bound(
     `scores`: a Parquet file, one row a token (`docs/formats/scores.md`), of whatever software. `vocabulary`:
     its tokens, None for what the file says. `code`: given, gaps or matches, None for what the file allows.
     `drawn_from`: messages and tokens of the window, for a sample drawn from it in proportion to size.
-    Raises what `ullage.audit.score_run.bound_file` raises. Takes neither torch nor a model.
+    Raises what `ullage.audit.scores.run.bound_file` raises. Takes neither torch nor a model.
     """
-    from ullage.audit.score_bounds import Window
-    from ullage.audit.score_run import bound_file
+    from ullage.audit.scores.bounds import Window
+    from ullage.audit.scores.run import bound_file
 
     window = None if drawn_from is None else Window(*drawn_from)
     return bound_file(

@@ -1,6 +1,6 @@
 """Brute force for admissible sets: a slow sampler, and a search of the box of perturbations.
 
-Nothing here shares code with `ullage.audit.filter_edges`.
+Nothing here shares code with `ullage.audit.admissible.filter_edges`.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.audit.box_search import Case, Floats, outcome, perturbations, reach, winners
-from ullage.audit import admissible as sets
-from ullage.audit.filter_edges import FilterRule, Integers, Row
-from ullage.audit.noise_error import noise_error, noise_interval, rounded_uniform_interval
+from ullage.audit.admissible import sets
+from ullage.audit.admissible.filter_edges import FilterRule, Integers, Row
+from ullage.audit.admissible.noise_error import noise_error, noise_interval, rounded_uniform_interval
 from ullage.errors import FaultError, UsageError
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.filters import keep_mask

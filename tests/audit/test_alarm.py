@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ullage.audit.alarm import (
+from ullage.audit.bounds.alarm import (
     clean_streams_needed,
     conformal_threshold,
     expected_leak_before_alarm,
@@ -17,7 +17,7 @@ from ullage.audit.alarm import (
     log_supremum,
     mismatch_limits,
 )
-from ullage.audit.noise_model import FlipCurve, NoiseModel
+from ullage.audit.bounds.noise_model import FlipCurve, NoiseModel
 from ullage.errors import UndecidedError, UsageError
 
 STEADY = settings(deadline=None)  # a loaded machine is no failure

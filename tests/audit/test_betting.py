@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from ullage.audit import betting
-from ullage.audit.betting import (
+from ullage.audit.bounds import betting
+from ullage.audit.bounds.betting import (
     covert_bits,
     draws_needed,
     exact_share,

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.audit.conftest import Setting, run_ullage
-from ullage.audit import scores_file
-from ullage.audit.betting import upper_bound_at_end
-from ullage.audit.codelength import token_codelength
-from ullage.audit.score_bounds import Code, Window, bound_scores
-from ullage.audit.score_claims import score_claims
-from ullage.audit.scores_file import read_scores
-from ullage.audit.universal_code import CELL_GAPS, either_code, gap_cells, gaps_code, matches_code
+from ullage.audit.bounds.betting import upper_bound_at_end
+from ullage.audit.bounds.codelength import token_codelength
+from ullage.audit.bounds.universal_code import CELL_GAPS, either_code, gap_cells, gaps_code, matches_code
+from ullage.audit.scores import file as scores_file
+from ullage.audit.scores.bounds import Code, Window, bound_scores
+from ullage.audit.scores.claims import score_claims
+from ullage.audit.scores.file import read_scores
 from ullage.claims import Bound, Claim, Evidence
 from ullage.cli.bound import bound
 from ullage.errors import MalformedError, UllageError, UndecidedError, UsageError

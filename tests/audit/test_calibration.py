@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.audit.conftest import TAP_KEYS, Setting, run_ullage
-from ullage.audit.betting import upper_bound
-from ullage.audit.calibrate import CalibrationRequest, _rounded_up, calibrate
-from ullage.audit.calibration import Calibration, check_pair, load_calibration, save_calibration
+from ullage.audit.bounds.betting import upper_bound
+from ullage.audit.calibration.file import Calibration, check_pair, load_calibration, save_calibration
+from ullage.audit.calibration.fit import CalibrationRequest, _rounded_up, calibrate
 from ullage.audit.run import AuditResult
 from ullage.audit.verdict import Outcome
 from ullage.claims import Bound, Evidence

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ullage.audit.admissible.profile_sets import profile_sets
+from ullage.audit.bounds.noise_model import FlipCurve, NoiseModel
 from ullage.audit.coding import TokenCoder
-from ullage.audit.noise_model import FlipCurve, NoiseModel
-from ullage.audit.profile_sets import profile_sets
 from ullage.errors import UsageError
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.candidates import score_with_candidates

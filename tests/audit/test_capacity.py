@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ullage.audit.capacity import (
+from ullage.audit.bounds.capacity import (
     admissible_path_capacity,
     binary_entropy,
     clustered_ratio,
     knuth_count,
     traceless_bits_per_mismatch,
 )
-from ullage.audit.noise_model import FlipCurve
+from ullage.audit.bounds.noise_model import FlipCurve
 from ullage.errors import UndecidedError, UsageError
 
 STEADY = settings(deadline=None)  # a loaded machine is no failure

@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ullage.audit.codelength import decoding_probability, ending_codelength, sum_by_message, token_codelength
+from ullage.audit.bounds.codelength import (
+    decoding_probability,
+    ending_codelength,
+    sum_by_message,
+    token_codelength,
+)
 from ullage.errors import UsageError
 
 STEADY = settings(deadline=None)  # a loaded machine is no failure

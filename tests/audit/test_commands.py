@@ -11,7 +11,7 @@ import pytest
 from tests.audit.conftest import opened, run_ullage
 from ullage.claims import Claim
 from ullage.log.reader import LogReader
-from ullage.log.tiles import bundle_at
+from ullage.log.tree.tiles import bundle_at
 
 Logs = dict[str, Path]
 

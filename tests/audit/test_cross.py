@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.audit.test_envelope import SIGNER, statement
-from ullage.audit.bundle import CLAIMS, RECORDS, TOKENS, VERDICT, file_digest
-from ullage.audit.envelope import seal
+from ullage.audit.bundle.envelope import seal
+from ullage.audit.bundle.folder import CLAIMS, RECORDS, TOKENS, VERDICT, file_digest
 from ullage.claims import digest_of, write_claims
 from ullage.errors import MalformedError
 from ullage.sealed import cross

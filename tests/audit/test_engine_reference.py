@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from tests.audit.conftest import opened, run_ullage
 from tests.support.logprob_engine import LogprobEngine, serving
-from ullage.audit.engine_client import EngineClient
-from ullage.audit.engine_recompute import recompute_by_engine
-from ullage.audit.engine_rows import PartialRows, kept_by_top_p, partial_rows
+from ullage.audit.engine.client import EngineClient
+from ullage.audit.engine.recompute import recompute_by_engine
+from ullage.audit.engine.rows import PartialRows, kept_by_top_p, partial_rows
 from ullage.audit.recompute import recompute
 from ullage.audit.run import AuditRequest, audit_log
 from ullage.errors import MalformedError, UsageError
 from ullage.log.keys import load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 from ullage.model.reference import Reference
 from ullage.sampling.filters import keep_mask, scale

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.audit import envelope
+from ullage.audit.bundle import envelope
 from ullage.audit.verdict import Outcome
 from ullage.errors import IntegrityError, MalformedError, UsageError
-from ullage.log.signed_note import NoteSigner
+from ullage.log.notes.signed_note import NoteSigner
 
 SIGNER = NoteSigner("test.example/verdict", bytes(range(32)))
 OTHER = NoteSigner("test.example/verdict", bytes(32))

@@ -17,16 +17,16 @@ from tests.enforce.enforcer_process import EnforcerProcess
 from tests.enforce.tap_process import start_tap
 from tests.server.conftest import serving
 from tests.support.edited_log import edit_log
-from ullage.audit.bundle import verify_bundle
-from ullage.audit.calibrate import CalibrationRequest, calibrate
+from ullage.audit.bounds.statistics import undetected_upper_bound
+from ullage.audit.bundle.folder import verify_bundle
+from ullage.audit.calibration.fit import CalibrationRequest, calibrate
 from ullage.audit.run import AuditRequest, audit_log
 from ullage.audit.selection import key_commitment, window_key
-from ullage.audit.statistics import undetected_upper_bound
 from ullage.cli.audit import document
 from ullage.errors import UsageError
 from ullage.log.keys import load_verifier, load_verifier_keys
-from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader
+from ullage.log.sealed.openers import load_opener
 
 ANSWERS = 14
 LENGTH = 30

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from ullage.audit.codelength import token_codelength
-from ullage.audit.noise_model import (
+from ullage.audit.bounds.codelength import token_codelength
+from ullage.audit.bounds.noise_model import (
     FlipCurve,
     HonestTokens,
     IsotonicCurve,

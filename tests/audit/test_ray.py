@@ -18,12 +18,12 @@ import pytest
 
 from tests.audit.conftest import TAP_KEYS, Setting, opened
 from ullage import __version__
-from ullage.audit import shards
-from ullage.audit.bundle import verify_bundle
-from ullage.audit.ray_cluster import Cluster, RayOptions, joined
-from ullage.audit.ray_pool import RayPool
-from ullage.audit.ray_reference import RayReference
-from ullage.audit.ray_worker import Introduction, Task
+from ullage.audit.bundle.folder import verify_bundle
+from ullage.audit.cluster import shards
+from ullage.audit.cluster.ray_cluster import Cluster, RayOptions, joined
+from ullage.audit.cluster.ray_pool import RayPool
+from ullage.audit.cluster.ray_reference import RayReference
+from ullage.audit.cluster.ray_worker import Introduction, Task
 from ullage.audit.run import AuditRequest, audit_log
 from ullage.errors import ExitCode, FaultError, UsageError
 from ullage.log.keys import load_verifier

@@ -10,7 +10,7 @@ from tests.audit.conftest import TAP_KEYS
 from ullage.audit.replay import Replay
 from ullage.audit.replay import replay as reproduce
 from ullage.errors import MalformedError, UndecidedError, UsageError
-from ullage.log.openers import load_opener
+from ullage.log.sealed.openers import load_opener
 
 Logs = dict[str, Path]
 

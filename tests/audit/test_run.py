@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.audit.conftest import TAP_KEYS
-from ullage.audit.bundle import verify_bundle
-from ullage.audit.evidence import RECORDS_SCHEMA, TOKENS_SCHEMA
+from ullage.audit.bundle.evidence import RECORDS_SCHEMA, TOKENS_SCHEMA
+from ullage.audit.bundle.folder import verify_bundle
 from ullage.audit.run import AuditRequest, AuditResult, audit_log
 from ullage.audit.selection import draw_uniform, key_commitment, matches_commitment
 from ullage.audit.verdict import Outcome
 from ullage.claims import Bound, Evidence, read_claims
 from ullage.errors import IntegrityError, UllageError, UsageError
-from ullage.log.forgetting import forget_records
 from ullage.log.keys import load_tap_keys, load_verifier
-from ullage.log.openers import RecordKeys, load_opener
 from ullage.log.reader import LogReader
-from ullage.log.tiles import bundle_at
+from ullage.log.sealed.openers import RecordKeys, load_opener
+from ullage.log.tree.tiles import bundle_at
+from ullage.log.upkeep.forgetting import forget_records
 from ullage.log.writer import LogWriter
 
 Logs = dict[str, Path]

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.audit.conftest import TAP_KEYS, run_ullage
-from ullage.audit.dispatch import ATTEMPTS, Dispatch
-from ullage.audit.ray_cluster import RayOptions, check_ray, ray_options
+from ullage.audit.cluster.dispatch import ATTEMPTS, Dispatch
+from ullage.audit.cluster.ray_cluster import RayOptions, check_ray, ray_options
+from ullage.audit.cluster.shards import Shard, plan_batches, plan_shards
 from ullage.audit.recompute import recompute
 from ullage.audit.run import AuditRequest, audit_log
-from ullage.audit.shards import Shard, plan_batches, plan_shards
 from ullage.errors import FaultError, UsageError
-from ullage.log.openers import load_opener
 from ullage.log.record import ClosePart, OpenPart, Parameters, Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 from ullage.model.batching import BATCH_TOKENS, batches
 from ullage.model.reference import Reference

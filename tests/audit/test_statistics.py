@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from ullage.audit.statistics import (
+from ullage.audit.bounds.statistics import (
     clopper_pearson,
     cluster_bootstrap,
     lower_bound,

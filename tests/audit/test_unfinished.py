@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from tests.audit.conftest import TAP_KEYS, Setting, run_ullage
-from ullage.audit.bundle import CLAIMS, RECORDS, TOKENS, verify_bundle
+from ullage.audit.bundle.folder import CLAIMS, RECORDS, TOKENS, verify_bundle
 from ullage.audit.unfinished import Unfinished, place_of
 from ullage.log.keys import load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 
 # The command line as it is, but that the process is killed after so many batches were kept.
 KILLED = """

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ullage.audit.codelength import token_codelength
-from ullage.audit.noise_model import FlipCurve
-from ullage.audit.universal_code import (
+from ullage.audit.bounds.codelength import token_codelength
+from ullage.audit.bounds.noise_model import FlipCurve
+from ullage.audit.bounds.universal_code import (
     CELL_GAPS,
     NEAR_RANKS,
     either_code,

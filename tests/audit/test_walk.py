@@ -13,15 +13,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.audit.conftest import TAP_KEYS, Setting
-from ullage.audit.capacity import bootstrap_ratio, clustered_ratio, knuth_count
-from ullage.audit.profile_sets import profile_sets
-from ullage.audit.walk import WALKS_EACH, RecordWalks, WalkPlan, choose_records, is_walkable, walk, walk_all
-from ullage.audit.walk_figures import RecordBits, count_bits, figures, log2_shares, path_bits, walk_bits
+from ullage.audit.admissible.profile_sets import profile_sets
+from ullage.audit.admissible.walk import (
+    WALKS_EACH,
+    RecordWalks,
+    WalkPlan,
+    choose_records,
+    is_walkable,
+    walk,
+    walk_all,
+)
+from ullage.audit.admissible.walk_figures import (
+    RecordBits,
+    count_bits,
+    figures,
+    log2_shares,
+    path_bits,
+    walk_bits,
+)
+from ullage.audit.bounds.capacity import bootstrap_ratio, clustered_ratio, knuth_count
 from ullage.claims import Bound, Claim, Evidence
 from ullage.errors import UndecidedError, UsageError
-from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.model.reference import Reference
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.profiles import get_profile

@@ -15,8 +15,8 @@ from tests.conformance.processes import run_ullage, ullage
 from tests.conformance.traffic import Seen, send
 from ullage.enforce.accounting import Tally
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ullage.audit.bundle import verify_bundle
+from ullage.audit.bundle.folder import verify_bundle
 from ullage.claims import read_claims
 from ullage.demo.run import PAYLOAD_BYTES, prepare
 from ullage.demo.scenarios import SCENARIOS, load_prompts
@@ -20,7 +20,7 @@ from ullage.demo.story import Folder
 from ullage.errors import ExitCode, UsageError
 from ullage.log.keys import load_verifier
 from ullage.log.reader import LogReader
-from ullage.log.tiles import bundle_at
+from ullage.log.tree.tiles import bundle_at
 from ullage.model.builtin import builtin_path
 
 _SECONDS = 280

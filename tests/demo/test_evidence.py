@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.audit.statistics import lower_bound
+from ullage.audit.bounds.statistics import lower_bound
 from ullage.audit.verdict import CONFIDENCE
 from ullage.demo.evidence import AuditEvidence
 

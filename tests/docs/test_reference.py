@@ -71,7 +71,7 @@ def test_what_the_reference_lists_is_documented_to_the_last_method(module: str) 
 
 
 def test_the_reference_has_the_interface_and_the_mathematics() -> None:
-    assert {"ullage.api", "ullage.claims", "ullage.audit.capacity", "ullage.sampling.profiles"} <= set(
+    assert {"ullage.api", "ullage.claims", "ullage.audit.bounds.capacity", "ullage.sampling.profiles"} <= set(
         MODULES
     )
     assert len(MODULES) == len(set(MODULES)) > 30

@@ -15,8 +15,8 @@ from tests.tap.scripted_upstream import ScriptedUpstream
 from ullage.enforce.rederive import Rederived, rederive
 from ullage.enforce.reference import ChunkedReference
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 from ullage.sampling.parameters import SamplingParameters
 

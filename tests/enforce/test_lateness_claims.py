@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ullage.audit.claims import Context
-from ullage.audit.lateness_claims import lateness_claims
+from ullage.audit.exact.lateness_claims import lateness_claims
 from ullage.claims import Bound
 from ullage.enforce.accounting import Tally, lateness_bits
 from ullage.log.record import ClosePart

@@ -21,10 +21,10 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import ullage.log.journal
+import ullage.log.journal.append
 from tests.log.samples import chunk, closing, header, make_keys, opening, read_log
+from ullage.log.journal.segments import list_segments, read_frames
 from ullage.log.keys import TapKeys, load_tap_keys
-from ullage.log.segments import list_segments, read_frames
 from ullage.log.store import CheckpointPolicy, LogWriter
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def _say(index: int, counter: int, kind: str, tokens: int) -> None:
 
 async def _serve(log: Path, keys: Path, seed: int) -> None:
     """The process that is killed."""
-    ullage.log.journal.SEGMENT_BYTES = SMALL_SEGMENT  # type: ignore[attr-defined]  # it is journal.py that asks
+    ullage.log.journal.append.SEGMENT_BYTES = SMALL_SEGMENT  # type: ignore[attr-defined]  # it is journal.py that asks
     started = time.perf_counter()
     writer = LogWriter.open(log, load_tap_keys(keys), CheckpointPolicy(0.02, 50))
     print(f"ready {time.perf_counter() - started} {writer.recovery.cut_bytes}", flush=True)

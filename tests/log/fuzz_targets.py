@@ -15,21 +15,21 @@ from pathlib import Path
 from tests.log.published import LOG, ORIGIN, TIME, header, log_entries
 from tests.log.samples import chunk, closing, opening
 from ullage.errors import UllageError
-from ullage.log.checkpoint import Checkpoint, parse_checkpoint
-from ullage.log.cosignature import WitnessSigner, WitnessVerifier, add_cosignatures, open_cosigned
 from ullage.log.entries import encode_entry, hand_over, parse_entry
-from ullage.log.growth import Equivocation
-from ullage.log.merkle import leaf_hash, tree_root
-from ullage.log.openers import RecordKeys
-from ullage.log.policy import Policy
-from ullage.log.proof import InclusionProof
+from ullage.log.journal.segments import Prepared, SegmentHead, SegmentReader, encode_batch, written_later
+from ullage.log.notes.checkpoint import Checkpoint, parse_checkpoint
+from ullage.log.notes.cosignature import WitnessSigner, WitnessVerifier, add_cosignatures, open_cosigned
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import NoteSigner, NoteVerifier, open_note, parse_note
 from ullage.log.record import canonical_bytes, parse_part
-from ullage.log.sealing import RecordSeal
-from ullage.log.segments import Prepared, SegmentHead, SegmentReader, encode_batch, written_later
-from ullage.log.signed_note import NoteSigner, NoteVerifier, open_note, parse_note
-from ullage.log.tile_tree import TreeEdge
-from ullage.log.tiles import Tile, check_tile, cut_bundle, decode_bundle, encode_bundle, parse_path
-from ullage.log.witness import AddCheckpoint
+from ullage.log.sealed.openers import RecordKeys
+from ullage.log.sealed.sealing import RecordSeal
+from ullage.log.tree.growth import Equivocation
+from ullage.log.tree.proof import InclusionProof
+from ullage.log.tree.tile_tree import TreeEdge
+from ullage.log.tree.tiles import Tile, check_tile, cut_bundle, decode_bundle, encode_bundle, parse_path
+from ullage.log.witness.witness import AddCheckpoint
+from ullage.merkle import leaf_hash, tree_root
 
 SEEDS = Path(__file__).with_name("fuzz_seeds")
 WITNESS = WitnessSigner("w.example", bytes(32))

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ullage.log.checkpoint import Checkpoint
 from ullage.log.entries import ChunkEntry, CloseEntry, Entry, OpenEntry, encode_entry
-from ullage.log.merkle import leaf_hash
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.signed_note import NoteSigner
 from ullage.log.record import HeaderPart
-from ullage.log.signed_note import NoteSigner
-from ullage.log.tile_tree import TreeEdge
-from ullage.log.tiles import TILE_WIDTH, bundles_of, encode_bundle
+from ullage.log.tree.tile_tree import TreeEdge
+from ullage.log.tree.tiles import TILE_WIDTH, bundles_of, encode_bundle
+from ullage.merkle import leaf_hash
 
 LOG = NoteSigner("tap.example/one", bytes(range(32)))
 OTHER = NoteSigner("tap.example/one", bytes(range(1, 33)))

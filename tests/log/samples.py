@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ullage.log.keys import Role, TapKeys, create_keys, load_tap_keys
-from ullage.log.openers import SealKey
 from ullage.log.reader import LogReader
 from ullage.log.record import ChunkPart, ClosePart, HeaderPart, OpenPart, Parameters, Part
+from ullage.log.sealed.openers import SealKey
 from ullage.log.store import CheckpointPolicy, LogWriter
 
 NAME = "tap.example/one"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.log.samples import digest
 from ullage.log.entries import ChunkEntry, CloseEntry, Entry, KeyEntry, OpenEntry, VerdictEntry, hand_over
+from ullage.log.notes.signed_note import NoteSigner
 from ullage.log.record import ChunkPart, ClosePart, HeaderPart, OpenPart, Parameters, RecordPart
-from ullage.log.signed_note import NoteSigner
 
 naturals = st.integers(0, (1 << 63) - 1)
 smalls = st.integers(0, (1 << 31) - 1)

@@ -20,24 +20,24 @@ from tests.log.published import publish
 from tests.log.samples import NEVER, chunk, closing, header, opening
 from ullage.audit.seeds import SeedCheck, request_digest
 from ullage.errors import UsageError
-from ullage.log.checkpoint import Checkpoint, parse_checkpoint
-from ullage.log.cosignature import WitnessSigner
 from ullage.log.entries import Entry, parse_entry
 from ullage.log.findings import Finding, Severity
-from ullage.log.growth import verify_growth
+from ullage.log.journal.segments import Frame, Prepared, SegmentReader, encode_batch
 from ullage.log.keys import Role, TapKeys, create_keys, load_tap_keys
-from ullage.log.merkle import leaf_hash, tree_root
-from ullage.log.openers import SealKey
-from ullage.log.policy import Policy
+from ullage.log.notes.checkpoint import Checkpoint, parse_checkpoint
+from ullage.log.notes.cosignature import WitnessSigner
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import parse_note
 from ullage.log.reader import LogReader
 from ullage.log.record import OpenPart, RecordPart
-from ullage.log.segments import Frame, Prepared, SegmentReader, encode_batch
-from ullage.log.signed_note import parse_note
+from ullage.log.sealed.openers import SealKey
 from ullage.log.source import DirectorySource
 from ullage.log.state import Rule
-from ullage.log.tiles import bundles_of, decode_bundle
+from ullage.log.tree.growth import verify_growth
+from ullage.log.tree.tiles import bundles_of, decode_bundle
 from ullage.log.verify import verify_log
 from ullage.log.writer import LogWriter
+from ullage.merkle import leaf_hash, tree_root
 from ullage.sampling.seeds import issue_seed
 
 RULES = frozenset(rule.value for rule in Rule) | {"entry-malformed", "more"}

@@ -18,7 +18,6 @@ from tests.log.tampering import (
     edit_journal,
     prepared,
 )
-from ullage.log.cosignature import WitnessSigner, add_cosignatures
 from ullage.log.entries import (
     ChunkEntry,
     CloseEntry,
@@ -30,11 +29,12 @@ from ullage.log.entries import (
     hand_over,
     parse_entry,
 )
-from ullage.log.openers import SealKey
+from ullage.log.journal.segments import Frame, Prepared
+from ullage.log.notes.cosignature import WitnessSigner, add_cosignatures
+from ullage.log.notes.signed_note import NoteSigner, parse_note
 from ullage.log.record import ChunkPart, ClosePart, OpenPart, RecordPart
-from ullage.log.sealing import RecordSeal
-from ullage.log.segments import Frame, Prepared
-from ullage.log.signed_note import NoteSigner, parse_note
+from ullage.log.sealed.openers import SealKey
+from ullage.log.sealed.sealing import RecordSeal
 from ullage.sampling.seeds import issue_seed
 
 

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 
 from tests.log.tampering import RULES, Expected, Kind, View, World, checkpoint_of, edit_journal, prepared
-from ullage.log.checkpoint import Checkpoint, parse_checkpoint
 from ullage.log.entries import KeyEntry, encode_entry, hand_over
-from ullage.log.segments import Frame, Prepared
-from ullage.log.signed_note import NoteSigner, parse_note
-from ullage.log.tiles import TILE_WIDTH, Tile, bundles_of, encode_bundle, tiles_of
+from ullage.log.journal.segments import Frame, Prepared
+from ullage.log.notes.checkpoint import Checkpoint, parse_checkpoint
+from ullage.log.notes.signed_note import NoteSigner, parse_note
+from ullage.log.tree.tiles import TILE_WIDTH, Tile, bundles_of, encode_bundle, tiles_of
 
 SHIFTED = RULES | {"tile-mismatch", "root-mismatch", "tile-missing"}
 

@@ -143,7 +143,7 @@ def test_prove_and_verify_the_proof(folder: Path, tmp_path: Path) -> None:
 
 
 def test_these_commands_bring_no_torch() -> None:
-    code = "import ullage.cli.log, ullage.cli.keys, ullage.log.store, sys; print(sorted(sys.modules))"
+    code = "import ullage.cli.log.show, ullage.cli.keys, ullage.log.store, sys; print(sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("'torch'", "'numpy'", "'transformers'", "'starlette'"):
         assert heavy not in modules

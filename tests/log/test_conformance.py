@@ -19,19 +19,19 @@ import pytest
 
 from tests.log.processes import serving
 from tests.log.published import LOG, ORIGIN, log_entries, publish, put
-from ullage.log.checkpoint import Checkpoint
-from ullage.log.cosignature import WitnessSigner, WitnessVerifier, add_cosignatures
-from ullage.log.growth import verify_growth
-from ullage.log.merkle import leaf_hash, verify_inclusion
-from ullage.log.policy import Policy
-from ullage.log.proof import InclusionProof
-from ullage.log.prover import Prover
-from ullage.log.signed_note import NoteVerifier, encode_base64, key_id, parse_note
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.cosignature import WitnessSigner, WitnessVerifier, add_cosignatures
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import NoteVerifier, encode_base64, key_id, parse_note
 from ullage.log.source import DirectorySource
-from ullage.log.tile_tree import TreeEdge
-from ullage.log.tiles import bundles_of, encode_bundle
-from ullage.log.witness import Witness
-from ullage.log.witness_state import WitnessState
+from ullage.log.tree.growth import verify_growth
+from ullage.log.tree.proof import InclusionProof
+from ullage.log.tree.prover import Prover
+from ullage.log.tree.tile_tree import TreeEdge
+from ullage.log.tree.tiles import bundles_of, encode_bundle
+from ullage.log.witness.state import WitnessState
+from ullage.log.witness.witness import Witness
+from ullage.merkle import leaf_hash, verify_inclusion
 
 GOLDEN = Path(__file__).with_name("golden") / "c2sp"
 TRANSCRIPT = Path(__file__).with_name("golden") / "litewitness.hurl"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.log.published import LOG, ORIGIN, OTHER, TIME
 from ullage.errors import IntegrityError, MalformedError, UsageError
-from ullage.log.checkpoint import Checkpoint, open_checkpoint
-from ullage.log.cosignature import (
+from ullage.log.notes.checkpoint import Checkpoint, open_checkpoint
+from ullage.log.notes.cosignature import (
     WitnessSigner,
     WitnessVerifier,
     add_cosignatures,
@@ -17,8 +17,8 @@ from ullage.log.cosignature import (
     cosigned_message,
     open_cosigned,
 )
-from ullage.log.policy import Policy
-from ullage.log.signed_note import NoteSigner, NoteVerifier, Signature, parse_note
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import NoteSigner, NoteVerifier, Signature, parse_note
 
 W = [WitnessSigner(f"w{number}.example", bytes([number]) * 32) for number in range(1, 7)]
 CHECKPOINT = Checkpoint(ORIGIN, 12, bytes(32))

@@ -27,8 +27,8 @@ from ullage.log.entries import (
     hand_over,
     parse_entry,
 )
+from ullage.log.notes.signed_note import NoteSigner
 from ullage.log.record import HeaderPart, RecordPart
-from ullage.log.signed_note import NoteSigner
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats" / "log.md"
 OLD, NEW = NoteSigner(NAME, bytes(32)), NoteSigner(NAME, bytes([1]) * 32)

@@ -12,11 +12,11 @@ import pytest
 
 from tests.log.samples import NEVER, closing, header, make_keys, make_log, opening, read_log, segment
 from ullage.errors import UsageError
-from ullage.log.forgetting import forget_records
 from ullage.log.keys import TapKeys, load_tap_keys
 from ullage.log.opened import SealedReason, SealedRecord
-from ullage.log.rotation import rotate_log_key, rotate_seal_key
 from ullage.log.store import LogReader, LogWriter
+from ullage.log.upkeep.forgetting import forget_records
+from ullage.log.upkeep.rotation import rotate_log_key, rotate_seal_key
 
 
 @pytest.fixture
@@ -107,16 +107,16 @@ def test_an_interrupted_handover_is_finished_by_the_next(
 
     with monkeypatch.context() as patch:
         if after == "new key":
-            patch.setattr("ullage.log.rotation.LogWriter.open", cut)
+            patch.setattr("ullage.log.upkeep.rotation.LogWriter.open", cut)
         elif after == "handover":
             calls: Iterator[Callable[..., Any]] = iter([LogWriter.open, cut])
 
             def open_once(*given: Any) -> Any:
                 return next(calls)(*given)
 
-            patch.setattr("ullage.log.rotation.LogWriter.open", open_once)
+            patch.setattr("ullage.log.upkeep.rotation.LogWriter.open", open_once)
         else:
-            patch.setattr("ullage.log.rotation.replace", cut)
+            patch.setattr("ullage.log.upkeep.rotation.replace", cut)
         with pytest.raises(PowerCutError):
             rotate_log_key(logs, tmp_path / "keys")
     with pytest.raises(UsageError, match="rotate-key"):

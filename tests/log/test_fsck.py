@@ -15,11 +15,11 @@ import pytest
 from tests.log.processes import ullage
 from tests.log.samples import NEVER, header, make_keys, make_log, opening, read_log, records, segment
 from ullage.errors import UsageError
-from ullage.log.forgetting import forget_records
-from ullage.log.fsck import State, check_log, repair_log
+from ullage.log.journal.segments import SegmentReader
 from ullage.log.keys import TapKeys
-from ullage.log.segments import SegmentReader
 from ullage.log.store import LogWriter
+from ullage.log.upkeep.forgetting import forget_records
+from ullage.log.upkeep.fsck import State, check_log, repair_log
 
 RECORDS = 130  # 391 entries: a full tile and a partial one
 

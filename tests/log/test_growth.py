@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from tests.log.published import LOG, ORIGIN, OTHER, TIME, log_entries, publish, put
 from ullage.errors import IntegrityError, MalformedError, UsageError
-from ullage.log.checkpoint import Checkpoint
-from ullage.log.cosignature import WitnessSigner, add_cosignatures
 from ullage.log.entries import CloseEntry, parse_entry
-from ullage.log.growth import Equivocation, GrowthFindings, verify_growth
-from ullage.log.merkle import leaf_hash, tree_root, verify_consistency
-from ullage.log.policy import Policy
-from ullage.log.proof import InclusionProof
-from ullage.log.prover import Prover
-from ullage.log.signed_note import parse_note
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.cosignature import WitnessSigner, add_cosignatures
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import parse_note
 from ullage.log.source import DirectorySource
+from ullage.log.tree.growth import Equivocation, GrowthFindings, verify_growth
+from ullage.log.tree.proof import InclusionProof
+from ullage.log.tree.prover import Prover
+from ullage.merkle import leaf_hash, tree_root, verify_consistency
 
 KEY = Policy.of_key(LOG.verifier)
 ENTRIES = log_entries(614)  # 1,536 entries, six full bundles

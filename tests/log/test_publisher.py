@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.log.merkle import leaf_hash, tree_root
-from ullage.log.publisher import Publisher
-from ullage.log.tile_tree import TreeEdge
-from ullage.log.tiles import new_tiles
+from ullage.log.journal.publisher import Publisher
+from ullage.log.tree.tile_tree import TreeEdge
+from ullage.log.tree.tiles import new_tiles
+from ullage.merkle import leaf_hash, tree_root
 
 
 @given(st.integers(0, 1500), st.lists(st.integers(1, 700), max_size=3), st.integers(1, 600))
 def test_a_backlog_that_is_hashed_in_steps_gives_the_same_log(left: int, added: list[int], step: int) -> None:
     entries = [f"entry {index}".encode() for index in range(left + sum(added))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ullage.log.publisher._STEP", step)
+        patch.setattr("ullage.log.journal.publisher._STEP", step)
         publisher = Publisher(TreeEdge(), 0, entries[:left])
         for more in added:
             publisher.add(entries[publisher.size : publisher.size + more])

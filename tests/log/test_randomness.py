@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ullage.log.randomness import RandomSupply
+from ullage.log.sealed.randomness import RandomSupply
 
 
 def test_no_helping_is_given_twice() -> None:

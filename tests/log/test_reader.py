@@ -27,15 +27,15 @@ from ullage.errors import ExitCode, IntegrityError, MalformedError, UsageError
 from ullage.log.claims import log_claims
 from ullage.log.entries import encode_entry, entry_of
 from ullage.log.findings import LogFindings, Severity
+from ullage.log.journal.publisher import Publisher, write_publication
+from ullage.log.journal.segments import FRAME_MAGIC, Prepared, SegmentHead, encode_batch
 from ullage.log.keys import TapKeys
 from ullage.log.opened import OpenedError, SealedReason, SealedRecord
-from ullage.log.openers import RecordKeys, SealKey, load_opener
-from ullage.log.publisher import Publisher, write_publication
 from ullage.log.record import RecordPart
-from ullage.log.sealing import KeyWrap, RecordSeal, seal_commitment
-from ullage.log.segments import FRAME_MAGIC, Prepared, SegmentHead, encode_batch
+from ullage.log.sealed.openers import RecordKeys, SealKey, load_opener
+from ullage.log.sealed.sealing import KeyWrap, RecordSeal, seal_commitment
 from ullage.log.store import LogReader, LogWriter
-from ullage.log.tile_tree import TreeEdge
+from ullage.log.tree.tile_tree import TreeEdge
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_payload_that_is_no_part_fails(
     tmp_path: Path, keys: TapKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("ullage.log.sealing.canonical_bytes", lambda part: b"{}")
+        patch.setattr("ullage.log.sealed.sealing.canonical_bytes", lambda part: b"{}")
         prepared = seal(keys, PLAIN)
     log = forge(tmp_path / "log", keys, prepared)
     assert codes(read_log(log, keys).verify()) == ["payload-malformed"]

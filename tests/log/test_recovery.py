@@ -24,10 +24,10 @@ from tests.log.samples import (
     segment,
 )
 from ullage.errors import IntegrityError, UsageError
+from ullage.log.journal.recovery import recover
+from ullage.log.journal.segments import SegmentReader
 from ullage.log.keys import TapKeys
 from ullage.log.record import ClosePart
-from ullage.log.recovery import recover
-from ullage.log.segments import SegmentReader
 from ullage.log.store import LogReader, LogWriter, Recovery
 
 

@@ -16,7 +16,7 @@ from tests.log.samples import closing, opening
 from tests.log.strategies import parts
 from ullage.errors import IntegrityError, MalformedError
 from ullage.log.record import RecordPart, canonical_bytes
-from ullage.log.sealing import (
+from ullage.log.sealed.sealing import (
     FORGOTTEN,
     Hmac,
     KeyWrap,

@@ -10,8 +10,8 @@ import pytest
 
 from tests.log.samples import header
 from ullage.errors import IntegrityError, MalformedError
-from ullage.log import segments
-from ullage.log.segments import (
+from ullage.log.journal import segments
+from ullage.log.journal.segments import (
     End,
     Prepared,
     SegmentHead,

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ullage.errors import IntegrityError, MalformedError, UllageError, UsageError
-from ullage.log.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
-from ullage.log.signed_note import MAX_NOTE_BYTES, NoteSigner, NoteVerifier, open_note, parse_note, sign_note
+from ullage.log.notes.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from ullage.log.notes.signed_note import (
+    MAX_NOTE_BYTES,
+    NoteSigner,
+    NoteVerifier,
+    open_note,
+    parse_note,
+    sign_note,
+)
 
 # The example in the documentation of Go's golang.org/x/mod/sumdb/note, where the format comes from.
 GO_PRIVATE = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"

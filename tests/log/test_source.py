@@ -11,9 +11,9 @@ import pytest
 from tests.log.processes import hostile
 from tests.log.published import LOG
 from ullage.errors import FaultError, MalformedError, UsageError
-from ullage.log.policy import Policy
+from ullage.log.notes.policy import Policy
 from ullage.log.source import DirectorySource, HttpSource, open_source, read_ahead
-from ullage.log.tiles import Bundle, Tile, encode_bundle
+from ullage.log.tree.tiles import Bundle, Tile, encode_bundle
 from ullage.log.verify import verify_log
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.log.samples import NAME, header
 from ullage.log.entries import ChunkEntry, CloseEntry, KeyEntry, OpenEntry, hand_over
-from ullage.log.signed_note import NoteSigner
+from ullage.log.notes.signed_note import NoteSigner
 from ullage.log.state import LogState, Rule
 
 FIRST, SECOND, THIRD = (NoteSigner(NAME, bytes([number]) * 32) for number in range(3))

@@ -12,8 +12,8 @@ import pytest
 
 from tests.log.processes import serving, ullage
 from tests.log.published import LOG, ORIGIN, log_entries, publish, put
-from ullage.log.cosignature import WitnessVerifier
-from ullage.log.witness import hash_of
+from ullage.log.notes.cosignature import WitnessVerifier
+from ullage.log.witness.witness import hash_of
 
 ENTRIES = log_entries(614)
 

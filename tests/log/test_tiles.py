@@ -7,17 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ullage.errors import MalformedError, UsageError
-from ullage.log.merkle import (
-    HASH_BYTES,
-    consistency_proof,
-    inclusion_proof,
-    leaf_hash,
-    tree_root,
-    verify_consistency,
-    verify_inclusion,
-)
-from ullage.log.tile_tree import TileTree, TreeEdge, edge_from_leaves
-from ullage.log.tiles import (
+from ullage.log.tree.tile_tree import TileTree, TreeEdge, edge_from_leaves
+from ullage.log.tree.tiles import (
     MAX_BUNDLE_ENTRY_BYTES,
     MAX_TREE_SIZE,
     Bundle,
@@ -30,6 +21,15 @@ from ullage.log.tiles import (
     parse_path,
     tile_at,
     tiles_of,
+)
+from ullage.merkle import (
+    HASH_BYTES,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    tree_root,
+    verify_consistency,
+    verify_inclusion,
 )
 
 LEAVES = [leaf_hash(number.to_bytes(4, "big")) for number in range(70_000)]

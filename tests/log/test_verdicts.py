@@ -9,7 +9,7 @@ import pytest
 
 from tests.log.processes import Ended, ullage
 from tests.log.samples import NAME, make_log
-from ullage.audit.envelope import Declaration, Predicate, Rule, Sample, Statement, seal, subject_of
+from ullage.audit.bundle.envelope import Declaration, Predicate, Rule, Sample, Statement, seal, subject_of
 from ullage.log.entries import VerdictEntry
 from ullage.log.keys import Role, create_keys, load_tap_keys, load_verifier_keys
 from ullage.log.store import LogReader, LogWriter

@@ -21,15 +21,15 @@ from tests.log.published import (
     record_entries,
 )
 from ullage.errors import ExitCode
-from ullage.log.checkpoint import Checkpoint
-from ullage.log.cosignature import WitnessSigner, add_cosignatures
 from ullage.log.entries import CloseEntry, Entry, OpenEntry, encode_entry, hand_over
 from ullage.log.findings import LogFindings
-from ullage.log.policy import Policy
-from ullage.log.signed_note import NoteSigner, parse_note
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.cosignature import WitnessSigner, add_cosignatures
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import NoteSigner, parse_note
 from ullage.log.source import DirectorySource
 from ullage.log.state import Rule
-from ullage.log.tiles import MAX_TILE_BYTES, Tile
+from ullage.log.tree.tiles import MAX_TILE_BYTES, Tile
 from ullage.log.verify import verify_log
 
 WITNESSES = [WitnessSigner(f"w{number}.example", bytes([number]) * 32) for number in range(3)]

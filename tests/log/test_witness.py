@@ -11,15 +11,15 @@ import pytest
 
 from tests.log.published import LOG, ORIGIN, OTHER, TIME
 from ullage.errors import FaultError, MalformedError, UsageError
-from ullage.log import witness_state
-from ullage.log.checkpoint import Checkpoint
-from ullage.log.cosignature import WitnessSigner, cosignature_time
-from ullage.log.growth import Equivocation
-from ullage.log.merkle import EMPTY_ROOT, consistency_proof, leaf_hash, tree_root
-from ullage.log.policy import Policy
-from ullage.log.signed_note import Signature, parse_note, parse_signature
-from ullage.log.witness import AddCheckpoint, Answer, Witness, hash_of
-from ullage.log.witness_state import WitnessState
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.cosignature import WitnessSigner, cosignature_time
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import Signature, parse_note, parse_signature
+from ullage.log.tree.growth import Equivocation
+from ullage.log.witness import state as witness_state
+from ullage.log.witness.state import WitnessState
+from ullage.log.witness.witness import AddCheckpoint, Answer, Witness, hash_of
+from ullage.merkle import EMPTY_ROOT, consistency_proof, leaf_hash, tree_root
 
 SIGNER = WitnessSigner("witness.example/w1", bytes([7]) * 32)
 LEAVES = [leaf_hash(bytes([number])) for number in range(40)]

@@ -27,12 +27,12 @@ from tests.log.samples import (
 )
 from ullage.errors import FaultError, UsageError
 from ullage.log.entries import VerdictEntry, encode_entry
-from ullage.log.merkle import leaf_hash, tree_root
+from ullage.log.journal.segments import SegmentReader
 from ullage.log.record import HeaderPart, OpenPart, Part
-from ullage.log.sealing import seed_commitment
-from ullage.log.segments import SegmentReader
+from ullage.log.sealed.sealing import seed_commitment
 from ullage.log.store import CheckpointPolicy, LogReader, LogWriter, holds_log
-from ullage.log.tiles import decode_bundle
+from ullage.log.tree.tiles import decode_bundle
+from ullage.merkle import leaf_hash, tree_root
 
 
 def test_what_is_on_disk_is_what_the_pages_say(tmp_path: Path) -> None:
@@ -467,7 +467,7 @@ def test_a_journal_that_was_damaged_meanwhile_is_not_opened_anew(
 
 
 def test_a_new_segment_begins_when_the_last_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ullage.log.journal.SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr("ullage.log.journal.append.SEGMENT_BYTES", 20_000)
     keys = make_keys(tmp_path / "keys")
     with LogWriter.create(tmp_path / "log", keys, header(), NEVER) as writer:
         writer.append_sync(opening(0, stream=True))  # in flight from the first segment to the last

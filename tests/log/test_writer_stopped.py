@@ -11,7 +11,7 @@ import pytest
 
 from tests.log.samples import header, make_keys, opening, read_log
 from ullage.errors import FaultError
-from ullage.log import segments
+from ullage.log.journal import segments
 from ullage.log.store import CheckpointPolicy, LogReader, LogWriter
 
 QUICK = CheckpointPolicy(seconds=1e9, reopen_seconds=0.02)
@@ -76,7 +76,7 @@ def test_a_checkpoint_that_was_interrupted_leaves_no_hole(
         for counter in range(300):
             writer.append_sync(opening(counter))
         with monkeypatch.context() as patch:
-            patch.setattr("ullage.log.publisher.replace_all", stopped)
+            patch.setattr("ullage.log.journal.publisher.replace_all", stopped)
             with pytest.raises((type(error), FaultError)):
                 writer.checkpoint()
         wait_until_well(writer)
@@ -102,8 +102,10 @@ def test_the_thread_that_signs_outlives_what_it_stumbles_over(
     keys, policy = make_keys(tmp_path / "keys"), CheckpointPolicy(seconds=0.02, reopen_seconds=0.02)
     with LogWriter.create(tmp_path / "log", keys, header(), policy) as writer:
         with monkeypatch.context() as patch:
-            patch.setattr("ullage.log.durable.DurableLog.catch_up", stopped)
-            patch.setattr("ullage.log.durable.DurableLog.take", stopped)  # a checkpoint may be on its way
+            patch.setattr("ullage.log.journal.durable.DurableLog.catch_up", stopped)
+            patch.setattr(
+                "ullage.log.journal.durable.DurableLog.take", stopped
+            )  # a checkpoint may be on its way
             patch.setattr("ullage.log.writer.recover", stopped)
             writer.append_sync(opening(0))
             for _ in range(1000):

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ullage.errors import FaultError, UsageError
-from ullage.memory import makers
-from ullage.memory.butterfly import (
+from ullage.memory.agent import makers
+from ullage.memory.agent.keeper import Keeper
+from ullage.memory.agent.makers import MakerProcess, Makers
+from ullage.memory.noise.butterfly import (
     DEPTH,
     MAX_LAYERS,
     PIECE_BYTES,
@@ -27,9 +29,7 @@ from ullage.memory.butterfly import (
     layers_for_passes,
     layers_for_spots,
 )
-from ullage.memory.keeper import Keeper
-from ullage.memory.makers import MakerProcess, Makers
-from ullage.memory.noise import BLOCK_BYTES
+from ullage.memory.noise.noise import BLOCK_BYTES
 from ullage.threads import ALONE
 
 SEED = bytes(range(32))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ullage.errors import IntegrityError
-from ullage.memory.cache_check import check_cache, check_shape
-from ullage.memory.rounding import rounded, widened
-from ullage.memory.segments import CacheShape
+from ullage.memory.machine.segments import CacheShape
+from ullage.memory.residency.cache_check import check_cache, check_shape
+from ullage.memory.residency.rounding import rounded, widened
 
 SHAPE = CacheShape(layers=3, slots=4, heads=2, capacity=32, width=16, item_bytes=4)
 

@@ -10,16 +10,16 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.memory.chain import ChainLinks, walk
-from ullage.memory.gather import (
+from ullage.memory.machine.gather import (
     CHAIN_BLOCK_BYTES,
     gather_by_reading,
     gather_from_views,
     join_reads,
 )
-from ullage.memory.noise import StreamNoise
-from ullage.memory.questions import Chain
-from ullage.memory.region import DeviceRegion
+from ullage.memory.machine.region import DeviceRegion
+from ullage.memory.noise.noise import StreamNoise
+from ullage.memory.protocol.chain import ChainLinks, walk
+from ullage.memory.protocol.questions import Chain
 
 BLOCK = 256 * 1024
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.memory.agents import CALIBRATION, MIB, agent, running
-from ullage.memory.residency import HoldPlan
+from ullage.memory.residency.verify import HoldPlan
 from ullage.memory.verifier import Declared, run_hold
 from ullage.model.builtin import builtin_path
 from ullage.redteam.memory.cheat import ALL_MODES, Setting

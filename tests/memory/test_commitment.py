@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.memory.commitment import DIGEST_BYTES, commitment, segment_digest
-from ullage.memory.keeper import FIRST_SEGMENT, Keeper
-from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.region import HostRegion
+from ullage.memory.agent.keeper import FIRST_SEGMENT, Keeper
+from ullage.memory.machine.region import HostRegion
+from ullage.memory.noise.noise import BLOCK_BYTES
+from ullage.memory.protocol.commitment import DIGEST_BYTES, commitment, segment_digest
 
 
 def test_the_digests_of_the_specification() -> None:

@@ -18,7 +18,8 @@ from tests.model.tiny_model import write_tiny_model
 from ullage.errors import IntegrityError
 from ullage.memory.cycle import CycleSettings, run_cycle
 from ullage.memory.erasure import Plan, greet
-from ullage.memory.messages import (
+from ullage.memory.machine.segments import SegmentKind
+from ullage.memory.protocol.messages import (
     Declare,
     Done,
     File,
@@ -28,10 +29,9 @@ from ullage.memory.messages import (
     Stop,
     Thaw,
 )
-from ullage.memory.residency import HoldPlan
-from ullage.memory.segments import SegmentKind
+from ullage.memory.protocol.wire import AgentRefusedError, Connection, address_of
+from ullage.memory.residency.verify import HoldPlan
 from ullage.memory.verifier import Declared, run_hold
-from ullage.memory.wire import AgentRefusedError, Connection, address_of
 from ullage.model.key_values import key_values
 from ullage.model.loading import load_causal_lm
 

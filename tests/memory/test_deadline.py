@@ -12,8 +12,8 @@ import pytest
 
 from tests.memory.agents import CALIBRATION, MIB, agent
 from ullage.memory.erasure import Plan
-from ullage.memory.messages import Link, Tags
-from ullage.memory.residency import HoldPlan
+from ullage.memory.protocol.messages import Link, Tags
+from ullage.memory.residency.verify import HoldPlan
 from ullage.memory.verifier import Declared, run_erasure, run_hold
 from ullage.model.builtin import builtin_path
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ullage.memory.density import PlaneHistogram, byte_entropy, incompressible_bytes
+from ullage.memory.residency.density import PlaneHistogram, byte_entropy, incompressible_bytes
 
 
 def test_noise_counts_in_full_and_zeros_for_nothing() -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from ullage.errors import MalformedError, UllageError, UndecidedError
-from ullage.memory.messages import Done, Dump
-from ullage.memory.snapshot import dump, dump_whole, fetch
-from ullage.memory.wire import Connection
+from ullage.memory.protocol.messages import Done, Dump
+from ullage.memory.protocol.wire import Connection
+from ullage.memory.residency.snapshot import dump, dump_whole, fetch
 
 HELD = np.random.default_rng(1).integers(0, 256, 9 << 20, np.uint8).data
 

@@ -19,18 +19,17 @@ from tests.memory.test_cache_check import ROWS, SHAPE, fill, recompute, views
 from tests.memory.test_holding import chain
 from ullage.claims import Claim, Reading, Trust, Window
 from ullage.errors import IntegrityError, UllageError
-from ullage.memory import bounds, wire
-from ullage.memory.butterfly import ButterflyNoise
-from ullage.memory.cache_check import check_cache
+from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
-from ullage.memory.chain import WIDTH
-from ullage.memory.chain_bound import TIMES, fixed_times
 from ullage.memory.claims import holding_claims
-from ullage.memory.declared import BufferSource, DeclaredState
-from ullage.memory.density import PlaneHistogram
 from ullage.memory.erasure import Plan, erase, greet
-from ullage.memory.fields import Message
-from ullage.memory.messages import (
+from ullage.memory.machine.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.noise.butterfly import ButterflyNoise
+from ullage.memory.noise.noise import BLOCK_BYTES, Question, SegmentTag
+from ullage.memory.protocol import wire
+from ullage.memory.protocol.chain import WIDTH
+from ullage.memory.protocol.fields import Message
+from ullage.memory.protocol.messages import (
     VERSION,
     Bye,
     Commit,
@@ -52,9 +51,14 @@ from ullage.memory.messages import (
     Tokens,
     Welcome,
 )
-from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag
-from ullage.memory.questions import Ask, Chain, Spots
-from ullage.memory.residency import (
+from ullage.memory.protocol.questions import Ask, Chain, Spots
+from ullage.memory.protocol.spots import spot_tags
+from ullage.memory.protocol.wire import Connection, LateError
+from ullage.memory.residency.cache_check import check_cache
+from ullage.memory.residency.chain_bound import TIMES, fixed_times
+from ullage.memory.residency.declared import BufferSource, DeclaredState
+from ullage.memory.residency.density import PlaneHistogram
+from ullage.memory.residency.verify import (
     ChainRun,
     Challenger,
     HoldPlan,
@@ -62,9 +66,6 @@ from ullage.memory.residency import (
     hold,
     judge_chains,
 )
-from ullage.memory.segments import CacheShape, Segment, SegmentKind
-from ullage.memory.spots import spot_tags
-from ullage.memory.wire import Connection, LateError
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify
 

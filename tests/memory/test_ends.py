@@ -15,7 +15,7 @@ import pytest
 
 from tests.memory.agents import CALIBRATION, running
 from tests.model.tiny_model import write_tiny_model
-from ullage.audit.envelope import seal_payload
+from ullage.audit.bundle.envelope import seal_payload
 from ullage.errors import ExitCode
 from ullage.log.keys import load_verifier_keys
 from ullage.memory.calibration import PAYLOAD_TYPE

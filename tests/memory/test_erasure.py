@@ -18,7 +18,8 @@ from ullage.errors import FaultError, MalformedError, UllageError
 from ullage.memory.erasure import MODES, Mode, Plan, greet
 from ullage.memory.erasure.by_pass import judge
 from ullage.memory.measure import store_rates
-from ullage.memory.messages import (
+from ullage.memory.noise.noise import Question
+from ullage.memory.protocol.messages import (
     VERSION,
     Code,
     Done,
@@ -32,10 +33,9 @@ from ullage.memory.messages import (
     Welcome,
     encode,
 )
-from ullage.memory.noise import Question
-from ullage.memory.timing import Timing as Round
+from ullage.memory.protocol.timing import Timing as Round
+from ullage.memory.protocol.wire import AgentRefusedError, Connection, address_of
 from ullage.memory.verifier import run_erasure
-from ullage.memory.wire import AgentRefusedError, Connection, address_of
 
 SIZE_MIB = 16
 LAYERS = 32

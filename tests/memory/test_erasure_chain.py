@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.errors import IntegrityError, UllageError, UsageError
 from ullage.memory import bounds
-from ullage.memory.chain import WIDTH, walk
-from ullage.memory.chain_bound import TIMES, ChainRule, fixed_times
+from ullage.memory.agent.keeper import EVERYTHING
 from ullage.memory.erasure import Plan
 from ullage.memory.erasure.by_chain import ask_chains, chain_deadline, judge_chain_rounds
-from ullage.memory.keeper import EVERYTHING
 from ullage.memory.measure import store_rates
-from ullage.memory.messages import Link
-from ullage.memory.noise import StreamNoise
-from ullage.memory.questions import Chain
-from ullage.memory.timing import Timing
+from ullage.memory.noise.noise import StreamNoise
+from ullage.memory.protocol.chain import WIDTH, walk
+from ullage.memory.protocol.messages import Link
+from ullage.memory.protocol.questions import Chain
+from ullage.memory.protocol.timing import Timing
+from ullage.memory.protocol.wire import Connection
+from ullage.memory.residency.chain_bound import TIMES, ChainRule, fixed_times
 from ullage.memory.verifier import run_erasure
-from ullage.memory.wire import Connection
 from ullage.redteam.memory.cheat import Setting
 from ullage.redteam.memory.registry import get_cheat
 

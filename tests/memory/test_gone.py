@@ -10,13 +10,13 @@ import pytest
 
 from tests.memory.agents import MIB, agent
 from ullage.errors import FaultError
-from ullage.memory.butterfly import MAX_LAYERS
+from ullage.memory.agent.keeper import Keeper
 from ullage.memory.erasure import greet
-from ullage.memory.keeper import Keeper
-from ullage.memory.messages import Fill, Map, Mapped
-from ullage.memory.noise import Question
-from ullage.memory.questions import Chain, Spots
-from ullage.memory.wire import AgentRefusedError, Connection, address_of
+from ullage.memory.noise.butterfly import MAX_LAYERS
+from ullage.memory.noise.noise import Question
+from ullage.memory.protocol.messages import Fill, Map, Mapped
+from ullage.memory.protocol.questions import Chain, Spots
+from ullage.memory.protocol.wire import AgentRefusedError, Connection, address_of
 from ullage.redteam.memory.cheat import MissingBlocksKeeper, Setting
 
 HOURS = Fill(0, 64 * MIB, bytes(32), MAX_LAYERS)

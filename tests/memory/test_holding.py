@@ -11,25 +11,25 @@ import pytest
 
 from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.errors import IntegrityError
-from ullage.memory.ballast import Ballast
-from ullage.memory.chain import WIDTH
-from ullage.memory.chain_bound import fixed_times
-from ullage.memory.declared import BufferSource, DeclaredState, Source
+from ullage.memory.agent.ballast import Ballast
 from ullage.memory.erasure import greet
-from ullage.memory.gather import CHAIN_BLOCK_BYTES
-from ullage.memory.messages import (
+from ullage.memory.machine.gather import CHAIN_BLOCK_BYTES
+from ullage.memory.machine.segments import Segment, SegmentKind, readable
+from ullage.memory.noise.noise import BLOCK_BYTES
+from ullage.memory.protocol.chain import WIDTH
+from ullage.memory.protocol.messages import (
     Declare,
     Link,
     Segments,
     Stream,
 )
-from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.questions import Chain
-from ullage.memory.residency import ChainRun, HoldPlan, expected_link, judge_chains
-from ullage.memory.segments import Segment, SegmentKind, readable
-from ullage.memory.snapshot import fetch
+from ullage.memory.protocol.questions import Chain
+from ullage.memory.protocol.wire import Connection, address_of
+from ullage.memory.residency.chain_bound import fixed_times
+from ullage.memory.residency.declared import BufferSource, DeclaredState, Source
+from ullage.memory.residency.snapshot import fetch
+from ullage.memory.residency.verify import ChainRun, HoldPlan, expected_link, judge_chains
 from ullage.memory.verifier import Declared, run_hold
-from ullage.memory.wire import Connection, address_of
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify
 
@@ -168,7 +168,7 @@ def chain(seconds: float, *, late: bool = False, correct: bool = True, warning: 
 
 
 def test_the_verdict_follows_the_rule() -> None:
-    from ullage.memory.messages import VERSION, Welcome
+    from ullage.memory.protocol.messages import VERSION, Welcome
 
     welcome = Welcome(VERSION, 1 << 30, "", (("main memory", 1 << 30),), ())
     plan = HoldPlan(rounds=5, quorum=2, steps=2048)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ullage.errors import UsageError
-from ullage.memory import inventory, makers
-from ullage.memory.inventory import Group, find_group, take
+from ullage.memory.agent import inventory, makers
+from ullage.memory.agent.inventory import Group, find_group, take
 
 
 def write(folder: Path, **files: str) -> None:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from tests.memory.agents import CALIBRATION, MIB, agent
 from ullage.errors import FaultError, IntegrityError
 from ullage.memory.erasure import Plan, greet
-from ullage.memory.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
-from ullage.memory.lanes import Landing, blocks_of_a_lane, open_lanes
-from ullage.memory.messages import (
+from ullage.memory.noise.noise import BLOCK_BYTES, TAG_BYTES, StreamNoise
+from ullage.memory.protocol.expectation import SEGMENT_BLOCKS, Expectation, draw_questions
+from ullage.memory.protocol.lanes import Landing, blocks_of_a_lane, open_lanes
+from ullage.memory.protocol.messages import (
     MAX_LANES,
     VERSION,
     Code,
@@ -32,11 +33,10 @@ from ullage.memory.messages import (
     Tags,
     encode,
 )
-from ullage.memory.noise import BLOCK_BYTES, TAG_BYTES, StreamNoise
-from ullage.memory.questions import Ask
-from ullage.memory.stream import check_receipt, send_noise
+from ullage.memory.protocol.questions import Ask
+from ullage.memory.protocol.stream import check_receipt, send_noise
+from ullage.memory.protocol.wire import AgentRefusedError, Connection, LateError, address_of
 from ullage.memory.verifier import run_erasure
-from ullage.memory.wire import AgentRefusedError, Connection, LateError, address_of
 
 SIZE = 16 * MIB
 NOISE = StreamNoise(bytes(range(32)))

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.memory.likeness import LATEST, LENGTHS, Contexts, Sketches, bits_beside
+from ullage.memory.residency.likeness import LATEST, LENGTHS, Contexts, Sketches, bits_beside
 
 CAPACITY = 32
 

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ullage.errors import MalformedError
-from ullage.memory.fields import Message
-from ullage.memory.messages import (
+from ullage.memory.machine.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.noise.noise import Question
+from ullage.memory.protocol.fields import Message
+from ullage.memory.protocol.messages import (
     Bye,
     Code,
     Commit,
@@ -42,9 +44,7 @@ from ullage.memory.messages import (
     decode,
     encode,
 )
-from ullage.memory.noise import Question
-from ullage.memory.questions import Ask, Chain, Spots
-from ullage.memory.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.protocol.questions import Ask, Chain, Spots
 
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 SAMPLES: dict[str, Message] = {

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ullage.errors import UsageError
-from ullage.memory.butterfly import ButterflyNoise
-from ullage.memory.expectation import Expectation, draw_questions
-from ullage.memory.keeper import Keeper
-from ullage.memory.noise import BLOCK_BYTES, Question, SegmentTag, StreamNoise
-from ullage.memory.region import DeviceRegion, HostRegion
+from ullage.memory.agent.keeper import Keeper
+from ullage.memory.machine.region import DeviceRegion, HostRegion
+from ullage.memory.noise.butterfly import ButterflyNoise
+from ullage.memory.noise.noise import BLOCK_BYTES, Question, SegmentTag, StreamNoise
+from ullage.memory.protocol.expectation import Expectation, draw_questions
 
 SEED = bytes(range(32))
 

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ullage.memory.density import PlaneHistogram
-from ullage.memory.rounding import best_scales, cell, code_bits, position_bits, rounded, spread
+from ullage.memory.residency.density import PlaneHistogram
+from ullage.memory.residency.rounding import best_scales, cell, code_bits, position_bits, rounded, spread
 
 Floats = NDArray[np.float32]
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from tests.memory.agents import CALIBRATION
 from ullage.memory import bounds
-from ullage.memory.chain import WIDTH
-from ullage.memory.gather import CHAIN_BLOCK_BYTES
-from ullage.memory.messages import VERSION, Welcome
-from ullage.memory.residency import ChainRun, Holding, HoldPlan, judge_chains
-from ullage.memory.segments import SegmentKind
+from ullage.memory.machine.gather import CHAIN_BLOCK_BYTES
+from ullage.memory.machine.segments import SegmentKind
+from ullage.memory.protocol.chain import WIDTH
+from ullage.memory.protocol.messages import VERSION, Welcome
+from ullage.memory.residency.verify import ChainRun, Holding, HoldPlan, judge_chains
 
 WELCOME = Welcome(VERSION, 1 << 50, "", (("main memory", 1 << 50),), ())
 

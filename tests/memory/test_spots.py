@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from tests.memory.agents import CALIBRATION, MIB, agent, running
 from ullage.errors import IntegrityError, UndecidedError, UsageError
 from ullage.memory import bounds
-from ullage.memory.butterfly import ButterflyNoise
-from ullage.memory.chain_bound import TIMES, fixed_times
+from ullage.memory.agent.keeper import Keeper
 from ullage.memory.erasure import MODES, Mode, Plan
 from ullage.memory.erasure.by_spots import SpotsRule, judge_spots, spots_deadline
 from ullage.memory.erasure.plan import store_spot_rate
 from ullage.memory.erasure.spot_expectation import expect_spots
-from ullage.memory.keeper import Keeper
 from ullage.memory.measure import store_rates
-from ullage.memory.noise import BLOCK_BYTES, Noise, StreamNoise
-from ullage.memory.questions import MAX_STRATA, Spots
-from ullage.memory.spots import spot_numbers, spot_tags
-from ullage.memory.timing import Timing
+from ullage.memory.noise.butterfly import ButterflyNoise
+from ullage.memory.noise.noise import BLOCK_BYTES, Noise, StreamNoise
+from ullage.memory.protocol.questions import MAX_STRATA, Spots
+from ullage.memory.protocol.spots import spot_numbers, spot_tags
+from ullage.memory.protocol.timing import Timing
+from ullage.memory.residency.chain_bound import TIMES, fixed_times
 from ullage.memory.verifier import run_erasure
 from ullage.redteam.memory.cheat import Setting
 from ullage.redteam.memory.registry import get_cheat

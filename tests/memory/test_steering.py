@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.memory.test_edges import PAGE_SHAPE, ROW, Agent, challenged, page_recompute, pages
-from ullage.memory.chain import WIDTH, ChainLinks, walk
-from ullage.memory.fields import Message
-from ullage.memory.gather import CHAIN_BLOCK_BYTES, Blocks, gather_from_views
-from ullage.memory.messages import Committed
-from ullage.memory.questions import Chain
+from ullage.memory.machine.gather import CHAIN_BLOCK_BYTES, Blocks, gather_from_views
+from ullage.memory.protocol.chain import WIDTH, ChainLinks, walk
+from ullage.memory.protocol.fields import Message
+from ullage.memory.protocol.messages import Committed
+from ullage.memory.protocol.questions import Chain
 
 BLOCKS, FREE, MISSING = 4096, 512, 128
 """An eighth of the map is free to choose, 1/32 is missing: of a step's 64 blocks two on average."""

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.memory.agents import CALIBRATION
-from ullage.memory.agent import Agent
+from ullage.memory.agent.agent import Agent
+from ullage.memory.agent.inventory import Inventory
+from ullage.memory.agent.keeper import EVERYTHING, Keeper, RefusedError
 from ullage.memory.erasure import MODES, Mode, Plan
-from ullage.memory.inventory import Inventory
-from ullage.memory.keeper import EVERYTHING, Keeper, RefusedError
-from ullage.memory.noise import BLOCK_BYTES, Question
-from ullage.memory.region import DeviceRegion, HostRegion
-from ullage.memory.together import TogetherRegion
+from ullage.memory.machine.region import DeviceRegion, HostRegion
+from ullage.memory.machine.together import TogetherRegion
+from ullage.memory.noise.noise import BLOCK_BYTES, Question
 from ullage.memory.verifier import run_erasure
 
 # Neither is a whole number of the pieces in which regions are read and written.

@@ -19,8 +19,8 @@ from typing import Any
 
 from tests.network import lab
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 
 SERVER = f"{sys.executable} {{program}} --listen {{{{host}}}}:{{{{port}}}}"

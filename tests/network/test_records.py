@@ -8,10 +8,10 @@ import pytest
 
 from tests.log.samples import NAME, chunk, closing, header, make_keys, opening
 from ullage.errors import IntegrityError
-from ullage.log import journal
+from ullage.log.journal import append as journal
 from ullage.log.keys import load_verifier
-from ullage.log.openers import RecordKeys, SealKey, load_opener
 from ullage.log.reader import LogReader
+from ullage.log.sealed.openers import RecordKeys, SealKey, load_opener
 from ullage.log.writer import LogWriter
 from ullage.network.monitor import Sources
 from ullage.network.records import RecordBook

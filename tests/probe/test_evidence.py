@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ullage.audit.noise_model import FlipCurve, NoiseModel
+from ullage.audit.bounds.noise_model import FlipCurve, NoiseModel
 from ullage.probe.evidence import (
     Evidence,
     Exclusions,

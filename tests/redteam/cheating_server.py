@@ -17,7 +17,7 @@ from typing import Self
 import httpx
 import numpy as np
 
-from ullage.audit.statistics import lower_bound, upper_bound
+from ullage.audit.bounds.statistics import lower_bound, upper_bound
 from ullage.model.builtin import builtin_path
 from ullage.model.reference import Reference
 from ullage.sampling.address import NoiseAddress

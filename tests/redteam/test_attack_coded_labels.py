@@ -14,8 +14,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.memory.test_butterfly import tweaks
-from ullage.memory.butterfly import DEPTH, ROWS, ButterflyNoise, cost_of_spots
-from ullage.memory.noise import SPOT_BYTES, STRATUM_BYTES
+from ullage.memory.noise.butterfly import DEPTH, ROWS, ButterflyNoise, cost_of_spots
+from ullage.memory.noise.noise import SPOT_BYTES, STRATUM_BYTES
 
 LAYERS, MIDDLE, CLASSES, GRAPHS = 13, 9, 32, 8
 SEED = bytes(range(32))

@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ullage.audit import calibration as noise_calibration
-from ullage.audit import envelope, selection
+from ullage.audit import selection
+from ullage.audit.bundle import envelope
+from ullage.audit.calibration import file as noise_calibration
 from ullage.audit.verdict import Outcome
 from ullage.errors import IntegrityError, MalformedError
-from ullage.log import entries, sealing
-from ullage.log.checkpoint import Checkpoint, parse_checkpoint
-from ullage.log.cosignature import WitnessSigner, cosigned_message
-from ullage.log.signed_note import NoteSigner
+from ullage.log import entries
+from ullage.log.notes.checkpoint import Checkpoint, parse_checkpoint
+from ullage.log.notes.cosignature import WitnessSigner, cosigned_message
+from ullage.log.notes.signed_note import NoteSigner
+from ullage.log.sealed import sealing
 from ullage.memory import calibration as memory_calibration
 from ullage.sampling import seeds
 from ullage.sealed.verdict import SealedVerdict

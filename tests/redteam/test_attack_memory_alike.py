@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ullage.memory.cache_check import CacheFinding, check_cache
-from ullage.memory.rounding import rounded, spread
-from ullage.memory.segments import CacheShape
+from ullage.memory.machine.segments import CacheShape
+from ullage.memory.residency.cache_check import CacheFinding, check_cache
+from ullage.memory.residency.rounding import rounded, spread
 from ullage.model.builtin import builtin_path
 from ullage.model.key_values import key_values
 from ullage.model.loading import load_causal_lm

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tests.memory.agents import CALIBRATION, MIB, agent
 from ullage.claims import Window
 from ullage.errors import IntegrityError, MalformedError, UllageError
-from ullage.memory.cache_check import check_cache
 from ullage.memory.claims import holding_claims
 from ullage.memory.erasure import Plan
-from ullage.memory.messages import (
+from ullage.memory.machine.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.protocol.messages import (
     VERSION,
     Declare,
     Freeze,
@@ -26,10 +26,10 @@ from ullage.memory.messages import (
     Segments,
     Welcome,
 )
-from ullage.memory.residency import ChainRun, HoldPlan, judge_chains
-from ullage.memory.segments import CacheShape, Segment, SegmentKind
+from ullage.memory.protocol.wire import Connection
+from ullage.memory.residency.cache_check import check_cache
+from ullage.memory.residency.verify import ChainRun, HoldPlan, judge_chains
 from ullage.memory.verifier import Declared, run_erasure, run_hold
-from ullage.memory.wire import Connection
 from ullage.model.builtin import builtin_path
 
 HEAD_BYTES = 5

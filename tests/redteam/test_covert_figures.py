@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.redteam.game import reference
-from ullage.audit.betting import exact_share, message_weights, mixed_codelength
+from ullage.audit.bounds.betting import exact_share, message_weights, mixed_codelength
 from ullage.redteam.tokens.alarm_figures import HONEST, WATCHED, FalseAlarms, detection, streams
 from ullage.redteam.tokens.calibration import usual_calibration
 from ullage.redteam.tokens.coverage import POPULATIONS, Population, coverage

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.redteam.game import played
-from ullage.audit.profile_sets import profile_sets
+from ullage.audit.admissible.profile_sets import profile_sets
 from ullage.redteam.outcome import CONFIDENCE_BITS
 from ullage.redteam.tokens.adversary import FILTERED, TokenAdversary
 from ullage.redteam.tokens.game import Size

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.redteam.game import reference
-from ullage.cli.redteam import tokens
+from ullage.cli.redteam.tokens import tokens
 from ullage.errors import UsageError
 from ullage.redteam.outcome import Outcome, table
 from ullage.redteam.registry import adversary_names, token_adversaries

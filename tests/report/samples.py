@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ullage.audit.envelope import Declaration, Predicate, Rule, Sample, Statement, seal, subject_of
-from ullage.audit.evidence import RECORDS_SCHEMA, TOKENS_SCHEMA
+from ullage.audit.bundle.envelope import Declaration, Predicate, Rule, Sample, Statement, seal, subject_of
+from ullage.audit.bundle.evidence import RECORDS_SCHEMA, TOKENS_SCHEMA
 from ullage.audit.verdict import Outcome
 from ullage.claims import Bound, Claim, Evidence, Trust, digest_of, to_json, write_claims
-from ullage.log.signed_note import NoteSigner
+from ullage.log.notes.signed_note import NoteSigner
 
 DIGEST = "sha256:" + "ab" * 32
 VOCABULARY = 4096
@@ -133,7 +133,7 @@ def write_bundle(
 
 
 def _statement(folder: Path, claims: list[Claim], sizes: tuple[int, int], text: str, model: str) -> Statement:
-    from ullage.audit.bundle import RECORDS, TOKENS, file_digest
+    from ullage.audit.bundle.folder import RECORDS, TOKENS, file_digest
 
     messages, tokens = sizes
     return Statement(

@@ -28,7 +28,7 @@ from tests.report.samples import (
 from ullage.claims import Bound, Evidence, Reading, Trust, write_claims
 from ullage.cli.report_sources import Request, gather
 from ullage.errors import IntegrityError, MalformedError, UsageError
-from ullage.log.signed_note import NoteSigner
+from ullage.log.notes.signed_note import NoteSigner
 from ullage.report.adversaries import played
 from ullage.report.claim_view import figure, groups
 from ullage.report.documents import Document

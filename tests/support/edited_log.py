@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ullage.log.keys import load_tap_keys
-from ullage.log.openers import SealKey
 from ullage.log.reader import LogReader
 from ullage.log.record import ClosePart
+from ullage.log.sealed.openers import SealKey
 from ullage.log.writer import LogWriter
 
 _ROOT = Path(__file__).parents[2]

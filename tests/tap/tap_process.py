@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.tap.scripted_upstream import ScriptedUpstream
 from tests.tap.tap_process import TapProcess
 from ullage.errors import MalformedError
-from ullage.log.fsck import check_log
-from ullage.log.segments import CLIENT_BYTES
+from ullage.log.journal.segments import CLIENT_BYTES
+from ullage.log.upkeep.fsck import check_log
 from ullage.tap.clients.book import ClientBook
 from ullage.tap.clients.budgets import Budgets
 from ullage.tap.failures import RequestRefusedError

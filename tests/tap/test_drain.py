@@ -14,8 +14,8 @@ from tests.tap.small_tokenizer import small_tokenizer
 from tests.tap.test_crash import count_slowly
 from ullage.errors import FaultError
 from ullage.log.keys import Role, create_keys, load_tap_keys
-from ullage.log.openers import load_opener
 from ullage.log.record import Record
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 from ullage.tap import run as tap_run
 from ullage.tap.clients.request import parse_request

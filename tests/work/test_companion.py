@@ -17,7 +17,7 @@ from tests.work.helpers import SMALL, agent
 from tests.work.test_account import FULL
 from tests.work.test_calibration import MADE
 from tests.work.test_claims import claimed
-from ullage.audit.envelope import seal_payload
+from ullage.audit.bundle.envelope import seal_payload
 from ullage.claims import Bound, Evidence
 from ullage.errors import FaultError
 from ullage.log.keys import Role, create_keys, load_verifier_keys

@@ -15,7 +15,7 @@ import pytest
 from tests.support.sampled_log import Plan, write_plans
 from tests.support.tiny_model import make_tiny_model
 from tests.work.test_calibration import MADE
-from ullage.audit.envelope import seal_payload
+from ullage.audit.bundle.envelope import seal_payload
 from ullage.cli.work_credit import _check_clock, _most_in_flight
 from ullage.errors import UsageError
 from ullage.log.entries import CloseEntry, OpenEntry

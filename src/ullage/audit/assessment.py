@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ullage.audit.betting import message_weights
-from ullage.audit.bounds import (
+from ullage.audit.admissible.claims import Setting, capacity_claims
+from ullage.audit.bounds.betting import message_weights
+from ullage.audit.bounds.codelength import ending_codelength
+from ullage.audit.bounds.window import (
     DEFAULT_TARGET,
     CovertFigures,
     WindowShape,
@@ -16,13 +18,11 @@ from ullage.audit.bounds import (
     covert_figures,
     uniform_advice,
 )
-from ullage.audit.calibration import SignedCalibration, check_pair, load_calibration
+from ullage.audit.calibration.file import SignedCalibration, check_pair, load_calibration
 from ullage.audit.claims import Context
-from ullage.audit.codelength import ending_codelength
 from ullage.audit.covert_claims import alarm_claims, covert_claims, not_covered
 from ullage.audit.examination import Examination
 from ullage.audit.verdict import CONFIDENCE
-from ullage.audit.walk_claims import Setting, capacity_claims
 from ullage.audit.watch import DEFAULT_ALPHA, Alarm, watch
 from ullage.claims import Claim, Window
 from ullage.errors import UndecidedError, UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ullage.audit.statistics import Rate
+from ullage.audit.bounds.statistics import Rate
 from ullage.claims import Bound, Claim, Evidence, Interval, Trust, Window
 
 TRUSTS = (Trust.TAP, Trust.VERIFIER)

@@ -14,12 +14,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.admissible import cumulative_sum_tolerance
-from ullage.audit.codelength import token_codelength
-from ullage.audit.evidence import TokenCodes
-from ullage.audit.noise_error import magnitude, noise_error
-from ullage.audit.noise_model import NoiseModel
-from ullage.audit.profile_sets import profile_sets
+from ullage.audit.admissible.noise_error import magnitude, noise_error
+from ullage.audit.admissible.profile_sets import profile_sets
+from ullage.audit.admissible.sets import cumulative_sum_tolerance
+from ullage.audit.bounds.codelength import token_codelength
+from ullage.audit.bounds.noise_model import NoiseModel
+from ullage.audit.bundle.evidence import TokenCodes
 from ullage.errors import UsageError
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.candidates import Candidates, score_with_candidates

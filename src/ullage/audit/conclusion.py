@@ -6,10 +6,11 @@ import numpy as np
 
 from ullage.audit import claims as own_claims
 from ullage.audit.assessment import NO_ASSESSMENT, Assessment, AuditOptions, context_of
-from ullage.audit.bounds import CovertFigures
-from ullage.audit.envelope import Sample
-from ullage.audit.exact import Derivation
-from ullage.audit.exact_claims import exact_claims, exact_figures
+from ullage.audit.bounds.statistics import Rate, clopper_pearson, cluster_bootstrap
+from ullage.audit.bounds.window import CovertFigures
+from ullage.audit.bundle.envelope import Sample
+from ullage.audit.exact.claims import exact_claims, exact_figures
+from ullage.audit.exact.derive import Derivation
 from ullage.audit.examination import Examination
 from ullage.audit.result import (
     INTERVAL_CONFIDENCE,
@@ -19,7 +20,6 @@ from ullage.audit.result import (
     sentences,
     wrongs,
 )
-from ullage.audit.statistics import Rate, clopper_pearson, cluster_bootstrap
 from ullage.audit.verdict import decide, decide_exactly
 from ullage.claims import Claim
 from ullage.errors import UndecidedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ullage.audit.bounds import NOT_COVERED, CovertFigures
+from ullage.audit.bounds.window import NOT_COVERED, CovertFigures
 from ullage.audit.claims import TRUSTS, Context
 from ullage.audit.watch import Alarm
 from ullage.claims import Bound, Claim, Evidence

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ullage import __version__
-from ullage.audit.betting import message_weights
-from ullage.audit.bounds import WindowShape
+from ullage.audit.admissible.noise_error import noise_error
+from ullage.audit.admissible.walk import RecordWalks, WalkPlan, walk_all
+from ullage.audit.bounds.betting import message_weights
+from ullage.audit.bounds.window import WindowShape
+from ullage.audit.bundle.envelope import Sample
+from ullage.audit.bundle.evidence import AuditedRecord, TokenScores
+from ullage.audit.cluster.ray_cluster import RayOptions
+from ullage.audit.cluster.ray_reference import RayReference, on_ray
 from ullage.audit.coding import TokenCoder
-from ullage.audit.engine_reference import EngineReference, connected
-from ullage.audit.envelope import Sample
-from ullage.audit.evidence import AuditedRecord, TokenScores
+from ullage.audit.engine.reference import EngineReference, connected
 from ullage.audit.finish import check_finish
-from ullage.audit.noise_error import noise_error
-from ullage.audit.ray_cluster import RayOptions
-from ullage.audit.ray_reference import RayReference, on_ray
 from ullage.audit.recompute import check_tokens, recompute
 from ullage.audit.seeds import SeedCheck
 from ullage.audit.selection import draw_proportional, draw_uniform, find_window, window_key, window_of_log
 from ullage.audit.unfinished import Unfinished, recompute_the_rest
-from ullage.audit.walk import RecordWalks, WalkPlan, walk_all
 from ullage.errors import UsageError
-from ullage.log.checkpoint import Checkpoint
 from ullage.log.entries import CloseEntry, OpenEntry
+from ullage.log.notes.checkpoint import Checkpoint
 from ullage.log.reader import LogReader
 from ullage.log.record import HeaderPart, Record
 from ullage.model.identity import identify

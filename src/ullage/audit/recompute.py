@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ullage.audit.bundle.evidence import TokenScores
 from ullage.audit.coding import TokenCoder
-from ullage.audit.evidence import TokenScores
 from ullage.log.record import Record
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.parameters import SamplingParameters

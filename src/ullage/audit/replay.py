@@ -15,10 +15,10 @@ from ullage.audit.examination import check_model
 from ullage.audit.finish import finish_reason
 from ullage.audit.recompute import check_tokens, parameters_of
 from ullage.errors import MalformedError, UndecidedError
-from ullage.log.openers import Opener
+from ullage.log.notes.signed_note import NoteVerifier
 from ullage.log.reader import LogReader
 from ullage.log.record import Record
-from ullage.log.signed_note import NoteVerifier
+from ullage.log.sealed.openers import Opener
 from ullage.model.reference import Reference
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.profiles import Profile, get_profile

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ullage.audit.bounds import CovertFigures
-from ullage.audit.envelope import Rule, Sample
-from ullage.audit.evidence import AuditedRecord, TokenScores
-from ullage.audit.exact import Derivation
-from ullage.audit.statistics import Rate
+from ullage.audit.bounds.statistics import Rate
+from ullage.audit.bounds.window import CovertFigures
+from ullage.audit.bundle.envelope import Rule, Sample
+from ullage.audit.bundle.evidence import AuditedRecord, TokenScores
+from ullage.audit.exact.derive import Derivation
 from ullage.audit.verdict import CONFIDENCE, Divergence, Verdict
 from ullage.audit.watch import Alarm
 from ullage.claims import Claim

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ullage import __version__
+from ullage.audit.admissible.walk import WalkPlan, is_walkable
 from ullage.audit.assessment import (
     AuditOptions,
     assess,
@@ -16,27 +17,26 @@ from ullage.audit.assessment import (
     context_of,
     load_for,
 )
-from ullage.audit.bundle import check_place, write_bundle
-from ullage.audit.calibration import SignedCalibration
+from ullage.audit.bundle.envelope import Declaration, Predicate, Sample, Statement, subject_of
+from ullage.audit.bundle.folder import check_place, write_bundle
+from ullage.audit.calibration.file import SignedCalibration
+from ullage.audit.cluster.ray_cluster import RayOptions, check_ray
 from ullage.audit.conclusion import conclude, conclude_exactly
-from ullage.audit.envelope import Declaration, Predicate, Sample, Statement, subject_of
-from ullage.audit.exact import check_declared, examine_exactly
+from ullage.audit.exact.derive import check_declared, examine_exactly
+from ullage.audit.exact.lateness_claims import lateness_claims
 from ullage.audit.examination import Examination, Progress, examine, select, select_proportional
-from ullage.audit.lateness_claims import lateness_claims
-from ullage.audit.ray_cluster import RayOptions, check_ray
 from ullage.audit.result import AuditResult
 from ullage.audit.seeds import SeedCheck
 from ullage.audit.unfinished import Unfinished, place_of
 from ullage.audit.verdict import limit_for
-from ullage.audit.walk import WalkPlan, is_walkable
 from ullage.claims import digest_of
 from ullage.errors import UsageError
-from ullage.log.checkpoint import Checkpoint
 from ullage.log.findings import LogFindings
 from ullage.log.keys import load_seed_key, load_verifier, load_verifier_keys
-from ullage.log.openers import RecordKeys, load_opener
+from ullage.log.notes.checkpoint import Checkpoint
 from ullage.log.reader import LogReader
 from ullage.log.record import HeaderPart
+from ullage.log.sealed.openers import RecordKeys, load_opener
 from ullage.model.tokenizer import ModelTokenizer
 from ullage.sampling.profiles import get_profile
 

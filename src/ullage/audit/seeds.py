@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ullage.errors import UsageError
 from ullage.log.record import HeaderPart, OpenPart, Record
-from ullage.log.sealing import seed_commitment
+from ullage.log.sealed.sealing import seed_commitment
 from ullage.sampling.seeds import issue_seed
 
 MAX_CHOICES = 16  # of one request, as the tap allows

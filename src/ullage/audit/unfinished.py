@@ -23,10 +23,10 @@ from typing import Final
 
 import numpy as np
 
+from ullage.audit.bundle.evidence import TokenCodes, TokenScores
+from ullage.audit.cluster.shards import plan_batches
 from ullage.audit.coding import TokenCoder
-from ullage.audit.evidence import TokenCodes, TokenScores
 from ullage.audit.recompute import LogitsSource, recompute
-from ullage.audit.shards import plan_batches
 from ullage.errors import FaultError, UsageError
 from ullage.log.record import Record
 from ullage.sampling.profiles import Profile

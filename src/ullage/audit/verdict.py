@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ullage.audit.statistics import lower_bound, tokens_to_decide, upper_bound
+from ullage.audit.bounds.statistics import lower_bound, tokens_to_decide, upper_bound
 from ullage.errors import ExitCode, UsageError
 
 CONFIDENCE = 0.99

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.alarm import (
+from ullage.audit.bounds.alarm import (
     conformal_threshold,
     expected_leak_before_alarm,
     first_crossing,
@@ -17,8 +17,8 @@ from ullage.audit.alarm import (
     log_supremum,
     mismatch_limits,
 )
-from ullage.audit.calibration import Calibration
-from ullage.audit.evidence import AuditedRecord, TokenScores
+from ullage.audit.bundle.evidence import AuditedRecord, TokenScores
+from ullage.audit.calibration.file import Calibration
 from ullage.errors import UndecidedError
 
 DEFAULT_ALPHA = 1e-4

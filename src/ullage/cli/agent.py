@@ -25,7 +25,7 @@ def agent(
     Prints `listening on HOST:PORT` when it is ready, and serves one verifier after the other until it is
     interrupted. What it maps is locked into memory and is given back when it ends.
     """
-    from ullage.memory.service import Settings, run
+    from ullage.memory.agent.service import Settings, run
 
     size = None if limit_mib is None else limit_mib << 20
     reserve = None if reserve_mib is None else reserve_mib << 20

@@ -15,7 +15,7 @@ from ullage.cli.progress import meter
 from ullage.errors import UsageError
 
 if TYPE_CHECKING:
-    from ullage.audit.bounds import CovertFigures
+    from ullage.audit.bounds.window import CovertFigures
     from ullage.audit.run import AuditResult
     from ullage.audit.watch import Alarm
 
@@ -150,7 +150,7 @@ def audit(
             as_json=as_json,
         )
         return
-    from ullage.audit.ray_cluster import ray_options
+    from ullage.audit.cluster.ray_cluster import ray_options
     from ullage.audit.run import AuditRequest, audit_log
     from ullage.audit.unfinished import place_of
 

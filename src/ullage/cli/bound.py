@@ -13,7 +13,7 @@ from ullage.claims import to_json
 from ullage.errors import UsageError
 
 if TYPE_CHECKING:
-    from ullage.audit.score_bounds import ScoreBounds
+    from ullage.audit.scores.bounds import ScoreBounds
     from ullage.claims import Claim
 
 
@@ -44,8 +44,8 @@ def bound(
     """
     if drawn != (messages is not None and tokens is not None):
         raise UsageError("--drawn, --messages and --tokens go together: the window that was drawn from.")
-    from ullage.audit.score_bounds import Window
-    from ullage.audit.score_run import bound_file
+    from ullage.audit.scores.bounds import Window
+    from ullage.audit.scores.run import bound_file
 
     done = bound_file(
         scores,

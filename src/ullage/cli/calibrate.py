@@ -13,7 +13,7 @@ from ullage.cli.progress import meter
 from ullage.errors import UsageError
 
 if TYPE_CHECKING:
-    from ullage.audit.calibration import Calibration
+    from ullage.audit.calibration.file import Calibration
     from ullage.claims import Claim
 
 
@@ -48,10 +48,10 @@ def calibrate(
     """
     if out.exists():
         raise UsageError(f"{out} exists; give --out a new file, so that no calibration is lost.")
-    from ullage.audit.calibrate import CalibrationRequest
-    from ullage.audit.calibrate import calibrate as make
-    from ullage.audit.calibration import save_calibration
-    from ullage.audit.calibration_claims import calibration_claims
+    from ullage.audit.calibration.claims import calibration_claims
+    from ullage.audit.calibration.file import save_calibration
+    from ullage.audit.calibration.fit import CalibrationRequest
+    from ullage.audit.calibration.fit import calibrate as make
     from ullage.log.keys import load_verifier_keys
     from ullage.model.builtin import builtin_path
 

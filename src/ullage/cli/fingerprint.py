@@ -149,8 +149,8 @@ def _drawn(
     from ullage.errors import IntegrityError
     from ullage.fingerprint.check import Transcript
     from ullage.log.keys import load_verifier
-    from ullage.log.openers import load_opener
     from ullage.log.reader import SELF_VOUCHED, LogReader
+    from ullage.log.sealed.openers import load_opener
 
     reader = LogReader.open(log, load_verifier(key) if key else None, load_opener(None, record_keys))
     if key is None:

@@ -82,19 +82,19 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "log": (
         "Verify, read, prove, serve and witness what a tap recorded.",
         {
-            "verify": Command("log_verify:verify", "Check a log, a proof, or evidence against signatures."),
-            "show": Command("log:show", "Print records."),
-            "open": Command("log_records:open_records", "Hand the keys of records to one verifier."),
-            "forget": Command("log_records:forget", "Destroy the keys of records."),
-            "fsck": Command("log_files:fsck", "Say which files are damaged, and mend what can be."),
-            "export": Command("log_files:export", "Write the public part as tables (Parquet, JSON)."),
-            "note-verdict": Command("log_verdicts:note_verdict", "Note verdicts in the log that they judge."),
-            "rotate-key": Command("log_records:rotate_key", "Hand a tap's logs to a new signing key."),
-            "rotate-seal": Command("log_records:rotate_seal", "Wrap record keys under a new seal key."),
-            "prove": Command("log_verify:prove", "Prove that a record is in the log."),
-            "serve": Command("log_witness:serve", "Serve a log to strangers, read-only."),
-            "witness": Command("log_witness:witness", "Cosign logs that only ever grow."),
-            "cosign": Command("log_witness:cosign", "Ask witnesses to cosign a log's checkpoint."),
+            "verify": Command("log.verify:verify", "Check a log, a proof, or evidence against signatures."),
+            "show": Command("log.show:show", "Print records."),
+            "open": Command("log.records:open_records", "Hand the keys of records to one verifier."),
+            "forget": Command("log.records:forget", "Destroy the keys of records."),
+            "fsck": Command("log.files:fsck", "Say which files are damaged, and mend what can be."),
+            "export": Command("log.files:export", "Write the public part as tables (Parquet, JSON)."),
+            "note-verdict": Command("log.verdicts:note_verdict", "Note verdicts in the log that they judge."),
+            "rotate-key": Command("log.records:rotate_key", "Hand a tap's logs to a new signing key."),
+            "rotate-seal": Command("log.records:rotate_seal", "Wrap record keys under a new seal key."),
+            "prove": Command("log.verify:prove", "Prove that a record is in the log."),
+            "serve": Command("log.witness:serve", "Serve a log to strangers, read-only."),
+            "witness": Command("log.witness:witness", "Cosign logs that only ever grow."),
+            "cosign": Command("log.witness:cosign", "Ask witnesses to cosign a log's checkpoint."),
         },
     ),
     "fingerprint": (
@@ -140,19 +140,19 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "redteam": (
         "Servers that cheat, and what they get away with.",
         {
-            "serve": Command("redteam:serve_adversary", "Serve a cheating model behind the same API."),
-            "provider": Command("redteam_provider:provider", "Stand between a probe and a server."),
-            "recover": Command("redteam:recover", "Decode what a payload server hid in a log."),
+            "serve": Command("redteam.tokens:serve_adversary", "Serve a cheating model behind the same API."),
+            "provider": Command("redteam.provider:provider", "Stand between a probe and a server."),
+            "recover": Command("redteam.tokens:recover", "Decode what a payload server hid in a log."),
             "wire": Command(
-                "redteam_wire:wire", "Signal beside the tokens, through taps with and without slots."
+                "redteam.wire:wire", "Signal beside the tokens, through taps with and without slots."
             ),
-            "tokens": Command("redteam:tokens", "Let every token adversary play against the bound."),
+            "tokens": Command("redteam.tokens:tokens", "Let every token adversary play against the bound."),
             "subliminal": Command(
-                "redteam_subliminal:subliminal", "Measure traits that travel in plain numbers."
+                "redteam.subliminal:subliminal", "Measure traits that travel in plain numbers."
             ),
-            "work": Command("redteam_work:work", "Let every cheater play against the accounting of compute."),
-            "memory": Command("redteam_memory:memory", "Let every memory cheat answer erasures."),
-            "memory-agent": Command("redteam_memory:memory_agent", "Answer a verifier as one cheat does."),
+            "work": Command("redteam.work:work", "Let every cheater play against the accounting of compute."),
+            "memory": Command("redteam.memory:memory", "Let every memory cheat answer erasures."),
+            "memory-agent": Command("redteam.memory:memory_agent", "Answer a verifier as one cheat does."),
         },
     ),
 }

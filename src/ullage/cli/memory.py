@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ullage.claims import Claim
-    from ullage.memory.cache_check import Recompute
     from ullage.memory.calibration import Calibration
     from ullage.memory.erasure import By
     from ullage.memory.erasure import Mode as MemoryMode
+    from ullage.memory.residency.cache_check import Recompute
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Keys = Annotated[Path, typer.Option(help="Folder of the verifier's keys, made by `ullage keys init`.")]
@@ -62,7 +62,7 @@ def calibrate(
 
     Run this on the verifier's own twin of the prover's machine, never on the prover.
     """
-    from ullage.audit.envelope import seal_payload
+    from ullage.audit.bundle.envelope import seal_payload
     from ullage.log.keys import load_verifier_keys
     from ullage.memory.calibration import PAYLOAD_TYPE
     from ullage.memory.measure import calibrate as measure
@@ -219,7 +219,7 @@ def hold(
     time or less than --at-least is proven.
     """
     from ullage.memory.report import holding_lines, holding_record
-    from ullage.memory.residency import HoldPlan
+    from ullage.memory.residency.verify import HoldPlan
     from ullage.memory.verifier import Declared, run_hold
     from ullage.model.builtin import builtin_path
 
@@ -305,7 +305,7 @@ def _read_calibration(path: Path, keys: Path) -> tuple[Calibration, dict[str, st
     import hashlib
     import time
 
-    from ullage.audit.envelope import read_envelope, unseal_payload
+    from ullage.audit.bundle.envelope import read_envelope, unseal_payload
     from ullage.log.keys import load_verifier_keys
     from ullage.memory.calibration import PAYLOAD_TYPE, Calibration
 

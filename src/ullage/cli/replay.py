@@ -39,8 +39,8 @@ def replay(
     """
     from ullage.audit.replay import replay as reproduce
     from ullage.log.keys import load_verifier
-    from ullage.log.openers import load_opener
     from ullage.log.reader import SELF_VOUCHED
+    from ullage.log.sealed.openers import load_opener
     from ullage.model.builtin import builtin_path
 
     verifier = load_verifier(key) if key else None

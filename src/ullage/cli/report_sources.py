@@ -13,8 +13,8 @@ from ullage.claims import Claim, Reading
 from ullage.errors import UllageError, UsageError
 from ullage.log.claims import log_claims
 from ullage.log.keys import load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader, Progress
+from ullage.log.sealed.openers import load_opener
 from ullage.report.documents import Document, read_document
 from ullage.report.messages import Texts, pack
 from ullage.report.report_page import AuditView, Curve, Declaration, LogView, Slowdown, Sources
@@ -76,7 +76,7 @@ def gather(request: Request, progress: Progress = lambda stage, done, total: Non
 
 
 def _verdict(bundle: Path, key: Path | None) -> VerdictView | None:
-    from ullage.audit.bundle import VERDICT, verify_bundle
+    from ullage.audit.bundle.folder import VERDICT, verify_bundle
 
     if not (bundle / VERDICT).exists():
         return None
@@ -202,7 +202,7 @@ def _audit(document: Document, verdict: VerdictView | None, texts: _Texts, room:
 def _curve(table: TokenTable, limit: float | None) -> Curve | None:
     """The audit's own alarm, where it had a calibration; else the test against "each token differs with a
     chance of at most `limit`". In the log's order."""
-    from ullage.audit.alarm import first_crossing, log_e_process, log_supremum
+    from ullage.audit.bounds.alarm import first_crossing, log_e_process, log_supremum
 
     tokens = len(table.token)
     calibrated = table.log_e is not None

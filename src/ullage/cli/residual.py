@@ -43,8 +43,8 @@ def residual(
     ran with is given here, as its operator says. `ullage total` adds it to the other ways out.
     """
     from ullage.log.keys import load_verifier
-    from ullage.log.openers import load_opener
     from ullage.log.reader import LogReader
+    from ullage.log.sealed.openers import load_opener
     from ullage.tap.pacing.ledger import Allowance
     from ullage.tap.residual.of_log import residual_of_log
 

@@ -139,7 +139,7 @@ def _of_log(
 ) -> tuple[list[tuple[str, Report]], int]:
     """Reports of the outputs of all records, and how many could not be read."""
     from ullage.log.opened import SealedRecord
-    from ullage.log.openers import load_opener
+    from ullage.log.sealed.openers import load_opener
     from ullage.log.store import LogReader
     from ullage.model.builtin import builtin_path
     from ullage.model.tokenizer import ModelTokenizer

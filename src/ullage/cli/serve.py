@@ -66,8 +66,8 @@ def serve(
         chooser = fingerprinting(chooser, loaded, fingerprints, fingerprint_mib << 20)
     engine = Engine(loaded, tokenizer, chooser, max_batch)
     if agent is not None:
-        from ullage.memory.host import ServerHost
-        from ullage.memory.service import Settings, attach
+        from ullage.memory.agent.host import ServerHost
+        from ullage.memory.agent.service import Settings, attach
         from ullage.server.maintenance import Maintenance
 
         limit = None if agent_limit_mib is None else agent_limit_mib << 20

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _run(config: Path | None, check: bool, flags: dict[str, Any]) -> None:
-    from ullage.log.collector import calm_collector
+    from ullage.log.journal.collector import calm_collector
     from ullage.log.keys import load_tap_keys
     from ullage.model import builtin
     from ullage.model.tokenizer import ModelTokenizer

@@ -239,7 +239,7 @@ def _sources(
     whole: bool = False,
 ) -> Sources:
     from ullage.log.keys import load_verifier
-    from ullage.log.openers import load_opener
+    from ullage.log.sealed.openers import load_opener
     from ullage.network.journal import JournalReader
     from ullage.network.monitor import Sources
     from ullage.network.records import RecordBook

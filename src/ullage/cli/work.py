@@ -84,7 +84,7 @@ def calibrate(
 
     Ends with 1 if the peak is below 0.7 of the data sheet, with 3 if there is no data sheet.
     """
-    from ullage.audit.envelope import seal_payload
+    from ullage.audit.bundle.envelope import seal_payload
     from ullage.log.files import write_new
     from ullage.log.keys import load_verifier_keys
     from ullage.work import calibration as room
@@ -282,7 +282,7 @@ def load_calibration(path: Path, key: Path) -> tuple[Calibration, str]:
     """A signed calibration and its digest. Raises UllageError."""
     import hashlib
 
-    from ullage.audit.envelope import read_envelope, unseal_payload
+    from ullage.audit.bundle.envelope import read_envelope, unseal_payload
     from ullage.log.keys import load_verifier
     from ullage.work.calibration import PAYLOAD_TYPE, Calibration
 

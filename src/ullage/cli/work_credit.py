@@ -89,11 +89,11 @@ class _Sources:
 
 
 def _earned(sources: _Sources, calibration: Calibration) -> list[Credit]:
-    from ullage.audit.bundle import RECORDS, verify_bundle
+    from ullage.audit.bundle.folder import RECORDS, verify_bundle
     from ullage.log.keys import load_verifier
-    from ullage.log.openers import load_opener
     from ullage.log.reader import LogReader
     from ullage.log.record import Record
+    from ullage.log.sealed.openers import load_opener
     from ullage.work.inference import credit, served_records
 
     if calibration.inference is None:

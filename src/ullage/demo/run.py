@@ -44,7 +44,7 @@ def prepare(folder: Folder, model: Path) -> None:
 
 
 def _decode(folder: Folder, model: Path, name: str) -> Recovery:
-    from ullage.log.openers import load_opener
+    from ullage.log.sealed.openers import load_opener
     from ullage.redteam.servers.transcripts import recover_from_log
 
     return recover_from_log(folder.log(name), model, load_opener(None, folder.record_keys(name)))

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ullage.audit.statistics import clopper_pearson
+from ullage.audit.bounds.statistics import clopper_pearson
 from ullage.audit.verdict import limit_for
 from ullage.claims import Claim, merge, to_json, write_claims
 from ullage.demo.evidence import AuditEvidence
 from ullage.demo.scenarios import SCENARIOS
 from ullage.demo.story import Folder, Outcome
-from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader
-from ullage.log.tiles import bundle_at
+from ullage.log.sealed.openers import load_opener
+from ullage.log.tree.tiles import bundle_at
 from ullage.model.builtin import model_name
 from ullage.model.identity import identify
 from ullage.model.tokenizer import ModelTokenizer

@@ -114,7 +114,7 @@ def _packets() -> Finding:
 
 
 def _groups() -> Finding:
-    from ullage.memory.inventory import find_group
+    from ullage.memory.agent.inventory import find_group
 
     claims = ("memory.erased_fraction", "memory.resident_fraction")
     try:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from ullage.errors import MalformedError, UsageError
+from ullage.log.notes.signed_note import NoteSigner, NoteVerifier, decode_base64, encode_base64
 from ullage.log.record import (
     ChunkPart,
     ClosePart,
@@ -23,7 +24,6 @@ from ullage.log.record import (
     canonical_bytes,
     first_problem,
 )
-from ullage.log.signed_note import NoteSigner, NoteVerifier, decode_base64, encode_base64
 
 MAX_ENTRY_BYTES = (1 << 16) - 1  # an entry bundle has two bytes for the length
 NANOSECONDS = 1_000_000_000

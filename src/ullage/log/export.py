@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from ullage.errors import FaultError, IntegrityError, UsageError
-from ullage.log.checkpoint import Checkpoint
 from ullage.log.entries import (
     ChunkEntry,
     CloseEntry,
@@ -20,13 +19,14 @@ from ullage.log.entries import (
     parse_entry,
 )
 from ullage.log.findings import LogFindings
-from ullage.log.merkle import leaf_hash
-from ullage.log.policy import Policy
-from ullage.log.signed_note import MAX_NOTE_BYTES
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import MAX_NOTE_BYTES
 from ullage.log.source import LogSource, read_ahead
-from ullage.log.tile_tree import TreeEdge
-from ullage.log.tiles import bundles_of, decode_bundle
+from ullage.log.tree.tile_tree import TreeEdge
+from ullage.log.tree.tiles import bundles_of, decode_bundle
 from ullage.log.verify import CHECKPOINT, verify_log
+from ullage.merkle import leaf_hash
 
 LOG_FILE = "log.json"
 _ROWS_AT_ONCE = 1 << 16

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ullage.errors import ExitCode
-from ullage.log.checkpoint import Checkpoint
-from ullage.log.cosignature import Cosignature
+from ullage.log.notes.checkpoint import Checkpoint
+from ullage.log.notes.cosignature import Cosignature
 from ullage.log.record import HeaderPart
 
 MAX_FINDINGS = 50

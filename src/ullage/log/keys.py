@@ -14,9 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from ullage.errors import FaultError, MalformedError, UsageError
-from ullage.log.cosignature import WitnessSigner, WitnessVerifier
 from ullage.log.files import read_limited, sync_directory, write_new
-from ullage.log.signed_note import NoteSigner, NoteVerifier, decode_base64, encode_base64
+from ullage.log.notes.cosignature import WitnessSigner, WitnessVerifier
+from ullage.log.notes.signed_note import NoteSigner, NoteVerifier, decode_base64, encode_base64
 
 SECRET_BYTES = 32
 _MAX_KEY_FILE = 1024

@@ -8,10 +8,10 @@ from enum import StrEnum
 
 from ullage.errors import IntegrityError, MalformedError
 from ullage.log.entries import ChunkEntry, OpenEntry, RecordEntry, entry_of
-from ullage.log.openers import Opener
+from ullage.log.journal.segments import Frame
 from ullage.log.record import ChunkPart, ClosePart, OpenPart, Record, RecordPart
-from ullage.log.sealing import FORGOTTEN, CommitmentError, RecordSeal, SealBrokenError
-from ullage.log.segments import Frame
+from ullage.log.sealed.openers import Opener
+from ullage.log.sealed.sealing import FORGOTTEN, CommitmentError, RecordSeal, SealBrokenError
 
 
 class SealedReason(StrEnum):

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Self
 
 from ullage.errors import IntegrityError, MalformedError, UsageError
-from ullage.log.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from ullage.log.entries import CloseEntry, Entry, OpenEntry, RecordEntry, parse_entry
 from ullage.log.files import read_limited
 from ullage.log.findings import Finding, FindingList, LogFindings, Severity
+from ullage.log.journal.publisher import CHECKPOINT, PUBLIC_KEY
+from ullage.log.journal.segments import SEALED_FOLDER, Frame, read_frames
 from ullage.log.keys import read_verifier
+from ullage.log.notes.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import MAX_NOTE_BYTES, NoteVerifier, parse_note
 from ullage.log.opened import OpenedError, SealedParts, SealedReason, SealedRecord, find_seal
-from ullage.log.openers import Opener, RecordKeys
-from ullage.log.policy import Policy
-from ullage.log.proof import InclusionProof
-from ullage.log.prover import Prover
-from ullage.log.publisher import CHECKPOINT, PUBLIC_KEY
 from ullage.log.record import HeaderPart, Record
-from ullage.log.sealing import RecordSeal
-from ullage.log.segments import SEALED_FOLDER, Frame, read_frames
-from ullage.log.signed_note import MAX_NOTE_BYTES, NoteVerifier, parse_note
+from ullage.log.sealed.openers import Opener, RecordKeys
+from ullage.log.sealed.sealing import RecordSeal
 from ullage.log.source import DirectorySource, read_bundle
-from ullage.log.tiles import bundles_of, decode_bundle
+from ullage.log.tree.proof import InclusionProof
+from ullage.log.tree.prover import Prover
+from ullage.log.tree.tiles import bundles_of, decode_bundle
 from ullage.log.verify import SELF_VOUCHED, verify_log
 
 __all__ = ["SELF_VOUCHED", "LogReader"]

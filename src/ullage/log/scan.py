@@ -18,12 +18,11 @@ from ullage.log.entries import (
     parse_entry,
 )
 from ullage.log.findings import FindingList
-from ullage.log.merkle import HASH_BYTES, leaf_hash
 from ullage.log.record import HeaderPart
 from ullage.log.source import LogSource, Read, read_ahead
 from ullage.log.state import LogState
-from ullage.log.tile_tree import TreeEdge
-from ullage.log.tiles import (
+from ullage.log.tree.tile_tree import TreeEdge
+from ullage.log.tree.tiles import (
     TILE_HEIGHT,
     TILE_WIDTH,
     Bundle,
@@ -32,6 +31,7 @@ from ullage.log.tiles import (
     decode_bundle,
     tiles_of,
 )
+from ullage.merkle import HASH_BYTES, leaf_hash
 
 _MAX_VERDICTS = 10_000
 

@@ -20,7 +20,7 @@ import httpx
 
 from ullage.deadline import within
 from ullage.errors import FaultError, MalformedError, UsageError
-from ullage.log.tiles import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, Bundle, Tile, cut_bundle
+from ullage.log.tree.tiles import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, Bundle, Tile, cut_bundle
 from ullage.plain_files import read_plain_file
 
 _CONNECTIONS = 8

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ullage.log.pace import CheckpointPolicy
+from ullage.log.journal.pace import CheckpointPolicy
+from ullage.log.journal.recovery import Recovery, holds_log
 from ullage.log.reader import LogReader
-from ullage.log.recovery import Recovery, holds_log
 from ullage.log.writer import LogWriter
 
 __all__ = ["CheckpointPolicy", "LogReader", "LogWriter", "Recovery", "holds_log"]

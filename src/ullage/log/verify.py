@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ullage.errors import IntegrityError, MalformedError
-from ullage.log.checkpoint import Checkpoint, parse_checkpoint, signs_for
-from ullage.log.cosignature import CosignedCheckpoint, WitnessVerifier
 from ullage.log.entries import KeyEntry
 from ullage.log.findings import FindingList, LogFindings, Severity
-from ullage.log.policy import Policy
+from ullage.log.notes.checkpoint import Checkpoint, parse_checkpoint, signs_for
+from ullage.log.notes.cosignature import CosignedCheckpoint, WitnessVerifier
+from ullage.log.notes.policy import Policy
+from ullage.log.notes.signed_note import MAX_NOTE_BYTES, NoteVerifier, open_note, parse_note
 from ullage.log.scan import LogScan
-from ullage.log.signed_note import MAX_NOTE_BYTES, NoteVerifier, open_note, parse_note
 from ullage.log.source import LogSource
 
 CHECKPOINT = "checkpoint"

@@ -22,21 +22,21 @@ from types import TracebackType
 from typing import Self
 
 from ullage.errors import FaultError, UllageError, UsageError
-from ullage.log.beginning import begin_files, committed_header
-from ullage.log.checkpoint import Checkpoint, signs_for
-from ullage.log.durable import DurableLog
 from ullage.log.entries import KeyEntry, VerdictEntry, hand_over
 from ullage.log.files import failure_of, may_pass, replace, storage_fault
-from ullage.log.journal import holds_lock, lock_journal
+from ullage.log.journal.append import holds_lock, lock_journal
+from ullage.log.journal.beginning import begin_files, committed_header
+from ullage.log.journal.durable import DurableLog
+from ullage.log.journal.pace import LONG_BACKLOG, SLOW_SYNC_S, CheckpointPolicy
+from ullage.log.journal.preparer import Preparer
+from ullage.log.journal.publisher import PUBLIC_KEY
+from ullage.log.journal.recovery import Recovered, Recovery, aborted_closes, recover
+from ullage.log.journal.segments import SEALED_FOLDER, SegmentHead
+from ullage.log.journal.waiters import Waiter, resolve
 from ullage.log.keys import TapKeys
-from ullage.log.pace import LONG_BACKLOG, SLOW_SYNC_S, CheckpointPolicy
-from ullage.log.preparer import Preparer
-from ullage.log.publisher import PUBLIC_KEY
+from ullage.log.notes.checkpoint import Checkpoint, signs_for
+from ullage.log.notes.signed_note import NoteSigner
 from ullage.log.record import HeaderPart, Part
-from ullage.log.recovery import Recovered, Recovery, aborted_closes, recover
-from ullage.log.segments import SEALED_FOLDER, SegmentHead
-from ullage.log.signed_note import NoteSigner
-from ullage.log.waiters import Waiter, resolve
 
 _LONGEST_WAIT = 3600.0
 _LONGEST_PAUSE = 30.0

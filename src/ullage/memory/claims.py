@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.memory.bounds import erased_fraction
-from ullage.memory.butterfly import CODING_GAIN
 from ullage.memory.cycle import Cycle
 from ullage.memory.erasure import Erasure
-from ullage.memory.messages import Welcome
-from ullage.memory.noise import SPOT_BYTES, STRATUM_BYTES
-from ullage.memory.residency import Holding
+from ullage.memory.noise.butterfly import CODING_GAIN
+from ullage.memory.noise.noise import SPOT_BYTES, STRATUM_BYTES
+from ullage.memory.protocol.messages import Welcome
+from ullage.memory.residency.verify import Holding
 
 _STORES = {
     "pass": "other stores of the machine (disk) deliver at most as many bytes a second as calibrated",

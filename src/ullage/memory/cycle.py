@@ -14,7 +14,8 @@ import httpx
 from ullage.errors import FaultError
 from ullage.memory.calibration import Calibration
 from ullage.memory.erasure import Erasure, Plan, erase, greet
-from ullage.memory.messages import (
+from ullage.memory.noise.noise import BLOCK_BYTES
+from ullage.memory.protocol.messages import (
     Bye,
     Done,
     File,
@@ -23,9 +24,8 @@ from ullage.memory.messages import (
     Start,
     Stop,
 )
-from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.timing import Progress
-from ullage.memory.wire import Connection, address_of
+from ullage.memory.protocol.timing import Progress
+from ullage.memory.protocol.wire import Connection, address_of
 from ullage.model.identity import ModelIdentity, identify
 
 _START_SECONDS = 600.0

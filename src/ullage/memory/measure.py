@@ -18,13 +18,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from ullage.errors import FaultError
+from ullage.memory.agent.keeper import Keeper, pieces
 from ullage.memory.calibration import Calibration
-from ullage.memory.chain import WIDTH
-from ullage.memory.gather import CHAIN_BLOCK_BYTES
-from ullage.memory.keeper import Keeper, pieces
-from ullage.memory.noise import BLOCK_BYTES, SPOT_BYTES, STRATUM_BYTES, Question, StreamNoise
-from ullage.memory.questions import Chain, Spots
-from ullage.memory.region import HostRegion, usable_cores
+from ullage.memory.machine.gather import CHAIN_BLOCK_BYTES
+from ullage.memory.machine.region import HostRegion, usable_cores
+from ullage.memory.noise.noise import BLOCK_BYTES, SPOT_BYTES, STRATUM_BYTES, Question, StreamNoise
+from ullage.memory.protocol.chain import WIDTH
+from ullage.memory.protocol.questions import Chain, Spots
 
 _BURST_SECONDS = 0.1
 _BUFFERS = (16 << 10, 64 << 10, 128 << 10)

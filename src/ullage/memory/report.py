@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ullage.claims import Claim, to_json
-from ullage.memory.cache_check import CacheFinding
 from ullage.memory.calibration import Calibration
 from ullage.memory.cycle import Cycle
 from ullage.memory.erasure import Erasure
-from ullage.memory.residency import ChainRun
+from ullage.memory.residency.cache_check import CacheFinding
+from ullage.memory.residency.verify import ChainRun
 from ullage.memory.verifier import Held
 
 

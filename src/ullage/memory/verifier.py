@@ -9,17 +9,17 @@ from pathlib import Path
 
 from ullage.claims import Claim, Window
 from ullage.errors import UllageError
-from ullage.memory.cache_check import Recompute
 from ullage.memory.calibration import Calibration
 from ullage.memory.claims import erasure_claims, holding_claims
-from ullage.memory.declared import DeclaredState
 from ullage.memory.erasure import Erasure, Plan, erase, greet
-from ullage.memory.messages import Bye, Declare, Segments
-from ullage.memory.residency import Holding, HoldPlan, hold
-from ullage.memory.segments import readable
-from ullage.memory.snapshot import Finding, snapshot
-from ullage.memory.timing import Progress
-from ullage.memory.wire import Connection, address_of
+from ullage.memory.machine.segments import readable
+from ullage.memory.protocol.messages import Bye, Declare, Segments
+from ullage.memory.protocol.timing import Progress
+from ullage.memory.protocol.wire import Connection, address_of
+from ullage.memory.residency.cache_check import Recompute
+from ullage.memory.residency.declared import DeclaredState
+from ullage.memory.residency.snapshot import Finding, snapshot
+from ullage.memory.residency.verify import Holding, HoldPlan, hold
 from ullage.model.identity import identify
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ullage.errors import FaultError, IntegrityError, UsageError
+from ullage.log.journal.segments import SEALED_FOLDER, Frame, SegmentReader, list_segments, segment_path
 from ullage.log.record import HeaderPart
-from ullage.log.segments import SEALED_FOLDER, Frame, SegmentReader, list_segments, segment_path
 
 
 class JournalFollower:

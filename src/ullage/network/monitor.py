@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ullage.errors import UsageError
-from ullage.log.signed_note import NoteVerifier
+from ullage.log.notes.signed_note import NoteVerifier
 from ullage.network.capture import Capture, InterfaceCounters, inject
 from ullage.network.heartbeat import INTERVAL_SECONDS, Heartbeat
 from ullage.network.journal import HeaderEntry, JournalReader

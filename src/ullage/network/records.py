@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ullage.errors import IntegrityError, UndecidedError
 from ullage.log.entries import ChunkEntry, CloseEntry, OpenEntry, parse_entry
+from ullage.log.journal.segments import Frame
+from ullage.log.notes.signed_note import NoteVerifier
 from ullage.log.opened import OpenedError, find_seal, open_parts
-from ullage.log.openers import Opener
 from ullage.log.reader import LogReader
 from ullage.log.record import ClosePart, HeaderPart
-from ullage.log.segments import Frame
-from ullage.log.signed_note import NoteVerifier
+from ullage.log.sealed.openers import Opener
 from ullage.log.source import DirectorySource, read_bundle
-from ullage.log.tiles import TILE_WIDTH, bundle_at, decode_bundle
+from ullage.log.tree.tiles import TILE_WIDTH, bundle_at, decode_bundle
 from ullage.network.follow import JournalFollower
 
 _SIGNING_SECONDS = 10.0  # the writer signs within two seconds

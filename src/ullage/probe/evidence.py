@@ -11,8 +11,8 @@ A bet names rates r_v >= u_v and r_out >= floor with a sum below 1. Its factor
 has mean c + sum rho_v (r_v/u_v - c) + rho_out (r_out/floor - c) at true rates rho. Every bracket is
 positive (r >= u makes c <= 1), so the mean is largest at rho = u, where it is 1: e is an e-variable for all
 of H0, and products of such factors are test supermartingales (Ville: they reach 1/alpha with probability <=
-alpha). This refines `ullage.audit.alarm` from one limit a token to one a candidate, so that a bet can name
-*which* token an int8 model would say, and not only that something differs.
+alpha). This refines `ullage.audit.bounds.alarm` from one limit a token to one a candidate, so that a bet can
+name *which* token an int8 model would say, and not only that something differs.
 
 The evidence is an average. ALARM of it is on bets without a configuration: half of that on the alarm's own
 (deviation at some rate, larger noise), half on tokens that were no near-tie at all, which is what another
@@ -33,7 +33,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.alarm import log_bets
+from ullage.audit.bounds.alarm import log_bets
 from ullage.audit.coding import INFLATIONS
 from ullage.probe.views import Array, Integers, SeededView, SoftmaxView, View
 

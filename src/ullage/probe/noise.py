@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ullage.audit.calibrate import DEFAULT_REACH, KAPPA, fit_with_cutoff
-from ullage.audit.codelength import DEFAULT_FLOOR
-from ullage.audit.noise_model import FlipCurve, NoiseModel
+from ullage.audit.bounds.codelength import DEFAULT_FLOOR
+from ullage.audit.bounds.noise_model import FlipCurve, NoiseModel
+from ullage.audit.calibration.fit import DEFAULT_REACH, KAPPA, fit_with_cutoff
 from ullage.errors import FaultError, MalformedError, UndecidedError, UsageError
 from ullage.model.loading import Precision
 from ullage.sampling.candidates import DEFAULT_WIDTH, Candidates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ullage.audit.statistics import clopper_pearson
+from ullage.audit.bounds.statistics import clopper_pearson
 from ullage.claims import Bound, Claim, Evidence, Interval, Trust
 from ullage.probe.run import ProbeResult
 

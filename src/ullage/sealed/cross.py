@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ullage.audit.bundle import TOKENS, verify_bundle
-from ullage.audit.envelope import Statement
+from ullage.audit.bundle.envelope import Statement
+from ullage.audit.bundle.folder import TOKENS, verify_bundle
 from ullage.errors import ExitCode, MalformedError, UsageError
-from ullage.log.signed_note import NoteVerifier
+from ullage.log.notes.signed_note import NoteVerifier
 
 _INTEGER: Final = (pa.types.is_integer, "an integer")
 _COLUMNS: Final[Mapping[str, tuple[Callable[[pa.DataType], bool], str]]] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ullage.errors import UsageError
+from ullage.log.journal.segments import CLIENT_BYTES, SEALED_FOLDER
 from ullage.log.keys import TapKeys
-from ullage.log.segments import CLIENT_BYTES, SEALED_FOLDER
 from ullage.log.writer import LogWriter
 from ullage.monitor.watch import Watch
 from ullage.network.journal import WireJournal

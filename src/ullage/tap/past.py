@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ullage.enforce.accounting import Ledger
 from ullage.log.keys import TapKeys
-from ullage.log.openers import SealKey
 from ullage.log.reader import LogReader
 from ullage.log.record import Record
+from ullage.log.sealed.openers import SealKey
 from ullage.tap.clients.budgets import same_day
 from ullage.tap.residual.capacity import Counts
 

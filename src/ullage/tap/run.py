@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from ullage import __version__
 from ullage.errors import FaultError, UsageError
+from ullage.log.journal.recovery import holds_log
 from ullage.log.keys import TapKeys
 from ullage.log.record import HeaderPart, first_problem
-from ullage.log.recovery import holds_log
 from ullage.log.writer import LogWriter
 from ullage.network.isolation import Isolation
 from ullage.tap.beside import Beside

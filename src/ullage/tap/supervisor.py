@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from ullage.log.journal import LOCK
-from ullage.log.segments import SEALED_FOLDER
+from ullage.log.journal.append import LOCK
+from ullage.log.journal.segments import SEALED_FOLDER
 from ullage.log.writer import LogWriter
 from ullage.network.sign_of_life import LifeWatch
 from ullage.tap.clock import ClockWatch

@@ -13,17 +13,17 @@ from functools import partial
 
 from ullage.errors import IntegrityError
 from ullage.memory.calibration import Calibration
-from ullage.memory.chain import WIDTH, walk
-from ullage.memory.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain_seconds
 from ullage.memory.erasure.fill import Found, Job, Judged, send
 from ullage.memory.erasure.plan import Plan
-from ullage.memory.gather import CHAIN_BLOCK_BYTES
-from ullage.memory.messages import Link
-from ullage.memory.noise import SEED_BYTES, TAG_BYTES, StreamNoise
-from ullage.memory.questions import MAX_CHAIN_BLOCKS, Chain
-from ullage.memory.rounds import ask_rounds, calm
-from ullage.memory.timing import Progress, Timing, verdict_of
-from ullage.memory.wire import Connection
+from ullage.memory.machine.gather import CHAIN_BLOCK_BYTES
+from ullage.memory.noise.noise import SEED_BYTES, TAG_BYTES, StreamNoise
+from ullage.memory.protocol.chain import WIDTH, walk
+from ullage.memory.protocol.messages import Link
+from ullage.memory.protocol.questions import MAX_CHAIN_BLOCKS, Chain
+from ullage.memory.protocol.rounds import ask_rounds, calm
+from ullage.memory.protocol.timing import Progress, Timing, verdict_of
+from ullage.memory.protocol.wire import Connection
+from ullage.memory.residency.chain_bound import CALM, SLACK, ChainRule, chain_bound, chain_seconds
 
 
 def by_chain(connection: Connection, plan: Plan, job: Job) -> Found:

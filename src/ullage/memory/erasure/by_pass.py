@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from ullage.memory import bounds
 from ullage.memory.erasure.fill import Filled, Found, Job, Judged, fill_from_seed, send
 from ullage.memory.erasure.plan import Plan
-from ullage.memory.expectation import Expectation, draw_questions
-from ullage.memory.messages import Tags
-from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, Question, StreamNoise, tags_equal
-from ullage.memory.questions import Ask
-from ullage.memory.rounds import ask_rounds, calm
-from ullage.memory.timing import Timing, verdict_of
-from ullage.memory.wire import Connection
+from ullage.memory.noise.noise import BLOCK_BYTES, SEED_BYTES, Question, StreamNoise, tags_equal
+from ullage.memory.protocol.expectation import Expectation, draw_questions
+from ullage.memory.protocol.messages import Tags
+from ullage.memory.protocol.questions import Ask
+from ullage.memory.protocol.rounds import ask_rounds, calm
+from ullage.memory.protocol.timing import Timing, verdict_of
+from ullage.memory.protocol.wire import Connection
 
 # How many rounds' tags are made at a time when those that went with the stream were late.
 _LATER_ROUNDS = 2

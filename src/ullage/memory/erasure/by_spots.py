@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from ullage.errors import IntegrityError
 from ullage.memory import bounds
 from ullage.memory.calibration import Calibration
-from ullage.memory.chain_bound import CALM, SLACK, TIMES, fixed_times
 from ullage.memory.erasure.fill import Found, Job, Judged, fill_from_seed, send
 from ullage.memory.erasure.plan import Plan, store_spot_rate
 from ullage.memory.erasure.spot_expectation import expect_spots
-from ullage.memory.messages import Tags
-from ullage.memory.noise import (
+from ullage.memory.machine.region import usable_cores
+from ullage.memory.noise.noise import (
     SEED_BYTES,
     SEGMENT_STRATA,
     SPOT_BYTES,
@@ -28,12 +27,13 @@ from ullage.memory.noise import (
     StreamNoise,
     tags_equal,
 )
-from ullage.memory.questions import KEY_BYTES, MAX_STRATA, Spots
-from ullage.memory.region import usable_cores
-from ullage.memory.rounds import ask_rounds, calm
-from ullage.memory.spots import all_spot_tags
-from ullage.memory.timing import Timing, verdict_of
-from ullage.memory.wire import Connection
+from ullage.memory.protocol.messages import Tags
+from ullage.memory.protocol.questions import KEY_BYTES, MAX_STRATA, Spots
+from ullage.memory.protocol.rounds import ask_rounds, calm
+from ullage.memory.protocol.spots import all_spot_tags
+from ullage.memory.protocol.timing import Timing, verdict_of
+from ullage.memory.protocol.wire import Connection
+from ullage.memory.residency.chain_bound import CALM, SLACK, TIMES, fixed_times
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ullage.errors import UndecidedError
-from ullage.memory.butterfly import cost_of_passes
+from ullage.memory.agent.makers import Makers
 from ullage.memory.calibration import Calibration
-from ullage.memory.makers import Makers
-from ullage.memory.messages import Done, Fill
-from ullage.memory.noise import SEED_BYTES, Noise, Question, StreamNoise
-from ullage.memory.stream import send_noise
-from ullage.memory.timing import Progress, Timing, Verdict
-from ullage.memory.wire import Connection
+from ullage.memory.noise.butterfly import cost_of_passes
+from ullage.memory.noise.noise import SEED_BYTES, Noise, Question, StreamNoise
+from ullage.memory.protocol.messages import Done, Fill
+from ullage.memory.protocol.stream import send_noise
+from ullage.memory.protocol.timing import Progress, Timing, Verdict
+from ullage.memory.protocol.wire import Connection
 
 _SLOWEST_FILL = 20.0
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from ullage.errors import UsageError
 from ullage.memory import bounds
-from ullage.memory.butterfly import (
+from ullage.memory.calibration import Calibration
+from ullage.memory.noise.butterfly import (
     DEPTH,
     MAX_LAYERS,
     cost_of_passes,
@@ -15,10 +16,9 @@ from ullage.memory.butterfly import (
     layers_for_passes,
     layers_for_spots,
 )
-from ullage.memory.calibration import Calibration
-from ullage.memory.chain import WIDTH
-from ullage.memory.noise import SPOT_BYTES, STRATUM_BYTES
-from ullage.memory.questions import MAX_CHAIN_STEPS
+from ullage.memory.noise.noise import SPOT_BYTES, STRATUM_BYTES
+from ullage.memory.protocol.chain import WIDTH
+from ullage.memory.protocol.questions import MAX_CHAIN_STEPS
 
 Mode = Literal["stream", "rate-gap"]
 By = Literal["pass", "spots", "chain"]

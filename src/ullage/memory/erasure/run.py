@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ullage.errors import IntegrityError
+from ullage.memory.agent.keeper import EVERYTHING
 from ullage.memory.calibration import Calibration
 from ullage.memory.erasure.by_chain import by_chain
 from ullage.memory.erasure.by_pass import by_pass
 from ullage.memory.erasure.by_spots import by_spots
 from ullage.memory.erasure.fill import Job
 from ullage.memory.erasure.plan import By, Plan
-from ullage.memory.keeper import EVERYTHING
-from ullage.memory.messages import VERSION, Hello, Map, Mapped, Welcome
-from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.questions import MAX_REGION_BLOCKS
-from ullage.memory.timing import Progress, Timing, Verdict
-from ullage.memory.wire import Connection
+from ullage.memory.noise.noise import BLOCK_BYTES
+from ullage.memory.protocol.messages import VERSION, Hello, Map, Mapped, Welcome
+from ullage.memory.protocol.questions import MAX_REGION_BLOCKS
+from ullage.memory.protocol.timing import Progress, Timing, Verdict
+from ullage.memory.protocol.wire import Connection
 
 _MAP_SECONDS = 300.0
 

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.memory.noise import SEGMENT_STRATA, SPOT_BYTES, STRATUM_BYTES, Noise, SegmentTag
-from ullage.memory.questions import Spots
-from ullage.memory.region import usable_cores
-from ullage.memory.spots import spot_numbers
+from ullage.memory.machine.region import usable_cores
+from ullage.memory.noise.noise import SEGMENT_STRATA, SPOT_BYTES, STRATUM_BYTES, Noise, SegmentTag
+from ullage.memory.protocol.questions import Spots
+from ullage.memory.protocol.spots import spot_numbers
 
 _RUN_STRATA = 64
 

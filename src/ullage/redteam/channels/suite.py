@@ -19,7 +19,7 @@ from ullage.claims import Bound, Claim, Evidence, Trust
 from ullage.errors import FaultError
 from ullage.log.entries import CloseEntry
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
+from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
 from ullage.redteam.channels.client import ChannelClient
 from ullage.redteam.channels.game import (

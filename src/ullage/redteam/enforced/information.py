@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.statistics import upper_bound
+from ullage.audit.bounds.statistics import upper_bound
 from ullage.errors import UsageError
 from ullage.redteam.enforced.client import Received
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from ullage.enforce.accounting import Ledger
 from ullage.errors import FaultError
 from ullage.log.keys import Role, create_keys, load_verifier
-from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader
 from ullage.log.record import HeaderPart, Record
+from ullage.log.sealed.openers import load_opener
 from ullage.programs import Program
 from ullage.redteam.enforced.client import Ask, Received, converse
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ullage.audit.statistics import upper_bound
+from ullage.audit.bounds.statistics import upper_bound
 from ullage.enforce.accounting import Tally
 from ullage.log.record import HeaderPart, Record
 from ullage.redteam.enforced.client import Ask
@@ -58,7 +58,7 @@ def derive_again(
     Raises UsageError where this machine cannot have the numerics that the log's header names.
     The log's tokens serve as drafts, which changes the time it takes and nothing else.
     """
-    from ullage.audit.exact import derive, find_derivation
+    from ullage.audit.exact.derive import derive, find_derivation
     from ullage.enforce.reference import ChunkedReference
 
     derivation = find_derivation(header)

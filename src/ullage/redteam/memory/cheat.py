@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ullage.memory.agent import Agent, Host
-from ullage.memory.butterfly import ButterflyNoise
+from ullage.memory.agent.agent import Agent, Host
+from ullage.memory.agent.inventory import Inventory
+from ullage.memory.agent.keeper import Keeper, Part, stop_unless
 from ullage.memory.erasure import MODES
-from ullage.memory.gather import Blocks, Gather, Numbers
-from ullage.memory.inventory import Inventory
-from ullage.memory.keeper import Keeper, Part, stop_unless
-from ullage.memory.noise import BLOCK_BYTES, Buffer
-from ullage.memory.region import Region
-from ullage.memory.segments import NO_CACHE, CacheShape, Segment
+from ullage.memory.machine.gather import Blocks, Gather, Numbers
+from ullage.memory.machine.region import Region
+from ullage.memory.machine.segments import NO_CACHE, CacheShape, Segment
+from ullage.memory.noise.butterfly import ButterflyNoise
+from ullage.memory.noise.noise import BLOCK_BYTES, Buffer
 
 CHAIN = "chain"
 """Mode `stream`, asked for by chains."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from ullage.memory.noise import BLOCK_BYTES
+from ullage.memory.noise.noise import BLOCK_BYTES
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 

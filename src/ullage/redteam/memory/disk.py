@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
-from ullage.memory.noise import BLOCK_BYTES, Buffer
+from ullage.memory.noise.noise import BLOCK_BYTES, Buffer
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 _SECTOR_BYTES = 4096

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from ullage.errors import UsageError
-from ullage.memory.agent import Agent
-from ullage.memory.keeper import Part, pieces
-from ullage.memory.lanes import open_lanes
-from ullage.memory.messages import (
+from ullage.memory.agent.agent import Agent
+from ullage.memory.agent.keeper import Part, pieces
+from ullage.memory.noise.noise import BLOCK_BYTES, SPOT_BYTES, Buffer, Question
+from ullage.memory.protocol.lanes import open_lanes
+from ullage.memory.protocol.messages import (
     Declare,
     Done,
     Fill,
@@ -22,11 +23,10 @@ from ullage.memory.messages import (
     Tags,
     Welcome,
 )
-from ullage.memory.noise import BLOCK_BYTES, SPOT_BYTES, Buffer, Question
-from ullage.memory.questions import Ask, Chain, Spots  # fmt: skip
-from ullage.memory.snapshot import fetch
-from ullage.memory.spots import spot_tags
-from ullage.memory.wire import Connection, address_of
+from ullage.memory.protocol.questions import Ask, Chain, Spots  # fmt: skip
+from ullage.memory.protocol.spots import spot_tags
+from ullage.memory.protocol.wire import Connection, address_of
+from ullage.memory.residency.snapshot import fetch
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 _CAP_BYTES_PER_SECOND = 100e3

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ullage.memory.agent import Agent
-from ullage.memory.gather import Gather, gather_by_reading
-from ullage.memory.keeper import Keeper
-from ullage.memory.noise import BLOCK_BYTES
-from ullage.memory.region import Region
-from ullage.memory.segments import Segment, SegmentKind
+from ullage.memory.agent.agent import Agent
+from ullage.memory.agent.keeper import Keeper
+from ullage.memory.machine.gather import Gather, gather_by_reading
+from ullage.memory.machine.region import Region
+from ullage.memory.machine.segments import Segment, SegmentKind
+from ullage.memory.noise.noise import BLOCK_BYTES
 from ullage.model.builtin import builtin_path
 from ullage.redteam.memory.cheat import HOLD, MemoryCheat, Setting, StillHost, agent_of
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from ullage.memory.density import incompressible_bytes
-from ullage.memory.keeper import Keeper
+from ullage.memory.agent.keeper import Keeper
+from ullage.memory.residency.density import incompressible_bytes
 from ullage.model.builtin import builtin_path
 from ullage.redteam.memory.cheat import HOLD, MemoryCheat, Setting, agent_of
 from ullage.redteam.memory.inflated import WeightsHost

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ullage.memory.keeper import Keeper
-from ullage.memory.region import Region
+from ullage.memory.agent.keeper import Keeper
+from ullage.memory.machine.region import Region
 from ullage.redteam.memory.cheat import MemoryCheat, Setting, agent_of
 
 

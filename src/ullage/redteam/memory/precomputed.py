@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from ullage.memory.noise import BLOCK_BYTES, Question
-from ullage.memory.questions import Spots
+from ullage.memory.noise.noise import BLOCK_BYTES, Question
+from ullage.memory.protocol.questions import Spots
 from ullage.redteam.memory.cheat import MemoryCheat, MissingBlocksKeeper, agent_of
 
 

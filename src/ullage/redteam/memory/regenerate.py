@@ -10,7 +10,7 @@ class _Regenerate(MissingBlocksKeeper):
         super().__init__(Setting(setting.size, 1.0, setting.folder, setting.helper, setting.threads))
 
     def fill(self, space: int, size: int, seed: bytes, layers: int) -> None:
-        from ullage.memory.butterfly import ButterflyNoise
+        from ullage.memory.noise.butterfly import ButterflyNoise
 
         self.region(space, size)
         self.noise = lambda: ButterflyNoise(seed, layers)  # and writes nothing at all

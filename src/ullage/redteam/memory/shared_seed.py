@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ullage.memory.keeper import Part
-from ullage.memory.noise import BLOCK_BYTES, SEED_BYTES, StreamNoise
+from ullage.memory.agent.keeper import Part
+from ullage.memory.noise.noise import BLOCK_BYTES, SEED_BYTES, StreamNoise
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
 _PLACES = (Path("/dev/shm"),)  # noqa: S108 - where prototypes keep their noise

@@ -16,10 +16,10 @@ from ullage.claims import Bound, Claim, Evidence, Trust
 from ullage.errors import FaultError, IntegrityError, UsageError
 from ullage.memory.calibration import Calibration
 from ullage.memory.erasure import MODES, Plan
-from ullage.memory.messages import Code
-from ullage.memory.residency import HoldPlan
+from ullage.memory.protocol.messages import Code
+from ullage.memory.protocol.wire import AgentRefusedError
+from ullage.memory.residency.verify import HoldPlan
 from ullage.memory.verifier import Declared, run_erasure, run_hold
-from ullage.memory.wire import AgentRefusedError
 from ullage.model.builtin import builtin_path
 from ullage.redteam.memory.cheat import ALL_MODES, CHAIN, HOLD, SPOTS, MemoryCheat, Setting
 from ullage.redteam.memory.registry import CHEATS, get_cheat

@@ -6,7 +6,7 @@ import mmap
 import os
 from collections.abc import Iterable, Sequence
 
-from ullage.memory.noise import BLOCK_BYTES, Buffer
+from ullage.memory.noise.noise import BLOCK_BYTES, Buffer
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, Setting, agent_of
 
 _MADV_PAGEOUT = 21

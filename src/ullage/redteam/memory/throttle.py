@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ullage.memory.noise import Question
-from ullage.memory.questions import Chain, Spots
+from ullage.memory.noise.noise import Question
+from ullage.memory.protocol.questions import Chain, Spots
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, MissingBlocksKeeper, agent_of
 
 _SHOWN_SECONDS = 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ullage.memory.keeper import Keeper
+from ullage.memory.agent.keeper import Keeper
 from ullage.redteam.memory.cheat import ALL_MODES, MemoryCheat, Setting, agent_of
 
 

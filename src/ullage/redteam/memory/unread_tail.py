@@ -3,11 +3,11 @@ reads it there when it is asked: memory of somebody else's, in no account."""
 
 from __future__ import annotations
 
-from ullage.memory.agent import Agent
-from ullage.memory.fields import Message
-from ullage.memory.keeper import Keeper
-from ullage.memory.messages import Received, Stream
-from ullage.memory.wire import Connection
+from ullage.memory.agent.agent import Agent
+from ullage.memory.agent.keeper import Keeper
+from ullage.memory.protocol.fields import Message
+from ullage.memory.protocol.messages import Received, Stream
+from ullage.memory.protocol.wire import Connection
 from ullage.redteam.memory.cheat import CHAIN, MemoryCheat, Setting, plain_inventory
 
 # What a kernel keeps for a connection by default.

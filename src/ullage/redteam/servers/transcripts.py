@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ullage.errors import UsageError
-from ullage.log.openers import Opener
+from ullage.log.sealed.openers import Opener
 from ullage.log.store import LogReader
 from ullage.model.reference import Reference
 from ullage.redteam.adversary import Recovery, Transcript

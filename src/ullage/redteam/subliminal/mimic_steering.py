@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from ullage.audit.noise_model import NoiseModel
+from ullage.audit.bounds.noise_model import NoiseModel
 from ullage.redteam.subliminal.tie_steering import TeacherBeside
 from ullage.redteam.tokens.coded_choice import rounded_gaps
 from ullage.redteam.tokens.near_ties import places

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ullage.audit.noise_model import NoiseModel
+from ullage.audit.bounds.noise_model import NoiseModel
 from ullage.model.reference import Reference
 from ullage.redteam.subliminal.intervals import Mean, mean_of
 from ullage.redteam.subliminal.mimic_steering import MimicSteeredChooser

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.statistics import upper_bound
+from ullage.audit.bounds.statistics import upper_bound
 from ullage.enforce.rederive import rederive
 from ullage.enforce.reference import ChunkedReference
 from ullage.model.builtin import builtin_path

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ullage.audit.alarm import conformal_threshold, first_crossing, log_supremum
-from ullage.audit.statistics import upper_bound
+from ullage.audit.bounds.alarm import conformal_threshold, first_crossing, log_supremum
+from ullage.audit.bounds.statistics import upper_bound
 from ullage.model.reference import Reference
 from ullage.redteam.servers.quantised import GROUP, quantise_model
 from ullage.redteam.tokens.calibration import GameCalibration

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ullage.audit.calibrate import CONFIDENCE, fit_with_cutoff
-from ullage.audit.capacity import ClusteredRatio, clustered_ratio
-from ullage.audit.codelength import DEFAULT_FLOOR, sum_by_message
-from ullage.audit.noise_model import FlipCurve, NoiseModel
+from ullage.audit.bounds.capacity import ClusteredRatio, clustered_ratio
+from ullage.audit.bounds.codelength import DEFAULT_FLOOR, sum_by_message
+from ullage.audit.bounds.noise_model import FlipCurve, NoiseModel
+from ullage.audit.calibration.fit import CONFIDENCE, fit_with_cutoff
 from ullage.model.reference import Reference
 from ullage.redteam.tokens.game import (
     Prompts,

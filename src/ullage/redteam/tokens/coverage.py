@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.betting import exact_share, message_shares, message_weights, mixed_codelength, upper_bound
+from ullage.audit.bounds.betting import (
+    exact_share,
+    message_shares,
+    message_weights,
+    mixed_codelength,
+    upper_bound,
+)
 from ullage.audit.selection import draw_proportional
 
 MESSAGES, DRAWS = 2_000, 3_000

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from ullage.audit.alarm import log_bets, mismatch_limits
-from ullage.audit.calibrate import KAPPA
+from ullage.audit.bounds.alarm import log_bets, mismatch_limits
+from ullage.audit.calibration.fit import KAPPA
 from ullage.audit.coding import INFLATIONS
 from ullage.redteam.tokens.adversary import coded
 from ullage.redteam.tokens.calibration import GameCalibration

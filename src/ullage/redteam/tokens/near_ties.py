@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.profile_sets import profile_sets
+from ullage.audit.admissible.profile_sets import profile_sets
 from ullage.errors import UsageError
 from ullage.sampling.address import NoiseAddress
 from ullage.sampling.gumbel import GumbelProfile

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.noise_model import NoiseModel
+from ullage.audit.bounds.noise_model import NoiseModel
 from ullage.redteam.tokens.adversary import FILTERED, coded
 from ullage.redteam.tokens.calibration import GameCalibration
 from ullage.redteam.tokens.coded_choice import Law, rounded_gaps

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ullage.audit.alarm import first_crossing, log_bets, mismatch_limits
-from ullage.audit.calibrate import KAPPA
-from ullage.audit.codelength import DEFAULT_FLOOR, ending_codelength, sum_by_message, token_codelength
+from ullage.audit.bounds.alarm import first_crossing, log_bets, mismatch_limits
+from ullage.audit.bounds.codelength import DEFAULT_FLOOR, ending_codelength, sum_by_message, token_codelength
+from ullage.audit.bounds.noise_model import NoiseModel
+from ullage.audit.bundle.evidence import TokenCodes
+from ullage.audit.calibration.fit import KAPPA
 from ullage.audit.coding import TokenCoder
-from ullage.audit.evidence import TokenCodes
-from ullage.audit.noise_model import NoiseModel
 from ullage.redteam.tokens.game import Traffic
 from ullage.redteam.tokens.near_ties import BOUNDS
 from ullage.sampling.candidates import DEFAULT_WIDTH, Candidates

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ullage.audit.betting import (
+from ullage.audit.bounds.betting import (
     WEIGHT_UNITS_PER_BIT,
     draws_needed,
     message_shares,
     message_weights,
     mixed_codelength,
 )
-from ullage.audit.bounds import CovertFigures, WindowShape, bound_window
+from ullage.audit.bounds.codelength import ending_codelength
+from ullage.audit.bounds.window import CovertFigures, WindowShape, bound_window
 from ullage.audit.claims import Context
-from ullage.audit.codelength import ending_codelength
 from ullage.audit.coding import TokenCoder
 from ullage.audit.covert_claims import covert_claims
 from ullage.audit.selection import KEY_BYTES, draw_proportional, window_key

@@ -16,9 +16,9 @@ from pathlib import Path
 from ullage.audit.run import AuditRequest, audit_log
 from ullage.audit.verdict import Outcome as Verdict
 from ullage.log.keys import Role, create_keys, load_tap_keys
-from ullage.log.openers import load_opener
 from ullage.log.reader import LogReader
 from ullage.log.record import ClosePart, HeaderPart, OpenPart, Parameters
+from ullage.log.sealed.openers import load_opener
 from ullage.log.writer import LogWriter
 from ullage.model.builtin import builtin_path
 from ullage.model.identity import identify

@@ -18,7 +18,7 @@ from typing import Final
 
 from ullage.errors import MalformedError
 from ullage.log.files import read_limited, write_all
-from ullage.log.segments import CLIENT_BYTES
+from ullage.log.journal.segments import CLIENT_BYTES
 from ullage.tap.tell import tell_operator
 
 _CONTEXT: Final = b"ullage/client-of-day/v1\n"

@@ -1,0 +1,1 @@
+"""Tokens that an honest server could have chosen, and what an attacker who stays among them gets."""

@@ -1,0 +1,1 @@
+"""What an audit leaves behind: claims, evidence tables, the signed verdict."""

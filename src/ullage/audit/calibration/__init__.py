@@ -1,0 +1,1 @@
+"""The noise of an honest server: fitted from its runs, signed, and what it says of itself."""

@@ -1,0 +1,1 @@
+"""The same audit on many machines, bit for bit."""

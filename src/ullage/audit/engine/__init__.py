@@ -1,0 +1,1 @@
+"""An engine of the verifier's own in place of the weights."""

@@ -1,0 +1,1 @@
+"""The exact audit of an enforced log."""

@@ -1,0 +1,1 @@
+"""Bounds for anybody's scores: a table, no log and no model."""

@@ -1,0 +1,1 @@
+"""What is signed: notes, checkpoints, cosignatures, and policies of whose signatures count."""

@@ -1,0 +1,1 @@
+"""Records under keys of their own: sealed, and who may open them."""

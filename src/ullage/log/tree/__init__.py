@@ -1,0 +1,1 @@
+"""The Merkle tree in tiles, and proofs out of it."""

@@ -1,0 +1,1 @@
+"""Noise that a seed gives at a known cost."""

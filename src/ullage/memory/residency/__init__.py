@@ -1,0 +1,1 @@
+"""Proof that declared state is in memory while a server serves."""
