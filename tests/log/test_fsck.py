@@ -201,7 +201,7 @@ def test_the_command(log: Path, tmp_path: Path, keys: TapKeys) -> None:
 def test_every_code_is_documented() -> None:
     root = Path(__file__).parents[2]
     table = (root / "docs/formats/fsck.md").read_text()
-    sources = [root / f"src/ullage/log/{name}.py" for name in ("fsck", "fsck_files", "fsck_journal")]
+    sources = [root / f"src/ullage/log/upkeep/{name}.py" for name in ("fsck", "fsck_files", "fsck_journal")]
     found = {
         code
         for source in sources
