@@ -142,6 +142,8 @@ class Claim(BaseModel):
         """One line for a terminal."""
         if self.unbounded:
             figure = "unbounded"
+            if self.interval and self.interval.low is not None:
+                figure += f", from {self.interval.low:.4g} on at {self.interval.confidence:.4g}"
         elif self.value is None:
             figure = "not covered"
         else:
@@ -180,7 +182,8 @@ class _ClaimsFile(BaseModel):
     claims: tuple[Claim, ...]
 
 
-def _is_plain(claim: Claim) -> bool:
+def is_plain(claim: Claim) -> bool:
+    """Whether no text of the claim has characters that a terminal obeys."""
     texts = (claim.unit, claim.subject, claim.method, claim.sample, *claim.assumptions)
     return not any(_OBEYED.search(text) for text in (*texts, *claim.inputs, *claim.inputs.values()))
 
@@ -196,7 +199,7 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
         where = ".".join(str(part) for part in first["loc"])
         raise MalformedError(f"{path} is not a claims file: {where}: {first['msg']}.") from error
     for number, claim in enumerate(claims):
-        if not _is_plain(claim):
+        if not is_plain(claim):
             raise MalformedError(f"{path} is not a claims file: claims.{number} has control characters.")
     return claims
 

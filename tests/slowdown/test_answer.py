@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from tests.memory.agents import agent
 from ullage.claims import Bound, Claim, Evidence, Trust, to_json, write_claims
 from ullage.slowdown.best_response import best_slowdown
 from ullage.slowdown.central_claim import examine_claim, verdict
+from ullage.slowdown.document import slowdown_claim
 from ullage.slowdown.evaluation import DARK_SHARES, Quantiles, evaluate, evaluate_grid
 from ullage.slowdown.parameters import draw
 from ullage.slowdown.scenarios import ALL_BARS, BUILTIN, CLOSED, named
 from ullage.slowdown.sensitivity import targets, tornado
 from ullage.slowdown.slider_grid import AXES, cell
-from ullage.slowdown.theft import days_to_leak, theft_table
+from ullage.slowdown.theft import days_in_the_open, days_to_leak, theft_table
 
 
 def ullage(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -123,6 +125,30 @@ def test_theft() -> None:
     weights, *_ = theft_table(ALL_BARS)
     assert weights.fleet_days == pytest.approx(6e9 / (0.864e6 * 30_000))
     assert weights.rack_days == pytest.approx(weights.fleet_days * 30_000)
+
+
+def test_who_does_not_mind_being_seen_fills_the_cap() -> None:
+    size, cap = 600e9, ALL_BARS.egress * ALL_BARS.racks
+    assert days_in_the_open(size, 100.0, ALL_BARS) == pytest.approx(6e9 / cap / 86_400)  # two seconds
+    enforced = replace(ALL_BARS, enforced=True)
+    assert days_in_the_open(size, 100.0, enforced) == days_to_leak(size, 100.0, cap * 1e-4)
+    brief = replace(ALL_BARS, response_days=1 / 86_400)  # half of it leaves in the open, the rest before
+    assert days_in_the_open(size, 100.0, brief) == pytest.approx(
+        1 / 86_400 + (6e9 - cap) / (cap * 1e-4) / 86_400
+    )
+    closed = replace(ALL_BARS, response_days=0.0)
+    assert days_in_the_open(size, 100.0, closed) == pytest.approx(theft_table(closed)[0].fleet_days)
+
+
+def test_a_median_without_bound_keeps_what_some_draws_reach() -> None:
+    evaluation = evaluate(named("all bars together").with_dark_share(0.05), draw(50, 0), details=False)
+    claim = slowdown_claim("training.slowdown", Quantiles(1.8, math.inf, math.inf), evaluation, "")
+    assert claim.unbounded
+    assert claim.interval is not None
+    assert (claim.interval.low, claim.interval.high) == (1.8, None)
+    assert "1.8" in claim.render()
+    never = slowdown_claim("training.slowdown", Quantiles(math.inf, math.inf, math.inf), evaluation, "")
+    assert never.interval is None
 
 
 def test_slider_cells_are_ordinary_scenarios() -> None:
@@ -286,3 +312,15 @@ def test_the_fleet_command() -> None:
     assert found["claims"]
     text = ullage("fleet", "--racks", "500", "--days", "5").stdout
     assert "verifier hardware" in text
+
+
+def test_claims_of_games_are_refused(tmp_path: Path) -> None:
+    claims = to_json([Claim(
+        name="token.covert_fraction", value=0.0, unit="share", bound=Bound.UPPER, confidence=0.99,
+        evidence=Evidence.MEASURED, method="test/v1",
+    )])  # fmt: skip
+    game = {"version": 1, "claims": claims, "adversaries": [{"name": "a", "leaked_bits_per_token": 1.0}]}
+    (tmp_path / "game.json").write_text(json.dumps(game))
+    refused = ullage("slowdown", "--claims", str(tmp_path / "game.json"), "--samples", "200")
+    assert refused.returncode == 2
+    assert "red team" in refused.stderr

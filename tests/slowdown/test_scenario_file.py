@@ -96,6 +96,7 @@ BAD = [
     ("version: 2\n", 1, "version 1"),
     ("version: 1\nfleet:\n  dark_share: -0.1\n", 3, "share"),
     ("version: 1\nfleet: {racks: 0}\n", 2, "above 0"),
+    ("version: 1\nfleet: {memory_a_rack: inf}\n", 2, "finite"),
     ("version: 1\nmemory:\n  wipe_period: 60\n  wipe_cycle: 61\n", 4, "shorter"),
     ("version: 1\nmemory:\n  wipe_period: .nan\n", 3, "number"),
     ("version: 1\nmemory:\n  resident: much\n", 3, "number"),

@@ -16,6 +16,7 @@ from ullage.log.keys import load_verifier
 from ullage.log.reader import LogReader, Progress
 from ullage.log.sealed.openers import load_opener
 from ullage.report.documents import Document, read_document
+from ullage.report.fractions import worst
 from ullage.report.messages import Texts, pack
 from ullage.report.report_page import AuditView, Curve, Declaration, LogView, Slowdown, Sources
 from ullage.report.token_table import (
@@ -228,10 +229,15 @@ def _curve(table: TokenTable, limit: float | None) -> Curve | None:
 
 
 def _slowdowns(claims: Sequence[Claim]) -> dict[Reading, Slowdown]:
-    """How much slower covert training is under these claims, unless a claim says it already."""
-    if not claims or any(claim.name == "training.slowdown" for claim in claims):
+    """How much slower covert training is under these claims, for readers whom no claim tells already."""
+    if not claims:
         return {}
-    return {reading: _slowdown(claims, reading) for reading in Reading}
+    return {reading: _slowdown(claims, reading) for reading in Reading if not _is_said(claims, reading)}
+
+
+def _is_said(claims: Sequence[Claim], reading: Reading) -> bool:
+    claim, _ = worst([claim.read_as(reading) for claim in claims], "training.slowdown")
+    return claim is not None and (claim.value is not None or claim.unbounded)
 
 
 def _slowdown(claims: Sequence[Claim], reading: Reading) -> Slowdown:

@@ -100,12 +100,15 @@ def _scenario(
 
 def _with_claims(scenario: Scenario, paths: list[Path], reading: Reading, model: str) -> Scenario:
     """The scenario with the claims of all these documents, each known by its file and place there."""
+    from ullage.report.adversaries import is_game
     from ullage.report.documents import read_document
     from ullage.slowdown.from_claims import apply_claims
 
     if not paths:
         return scenario
     documents = [read_document(path) for path in paths]
+    if games := [document.name for document in documents if is_game(document)]:
+        raise UsageError(f"{games[0]} is of the red team's games: its claims are not about this machine.")
     given = [claim for document in documents for claim in document.claims]
     places = [
         f"{document.name}: claim {number}"

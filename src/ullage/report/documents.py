@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ullage.claims import Claim, merge
+from ullage.claims import Claim, is_plain, merge
 from ullage.errors import MalformedError, UsageError
 from ullage.plain_files import read_plain_file
 
@@ -128,4 +128,6 @@ def _claims(path: Path, data: Mapping[str, Any]) -> tuple[Claim, ...]:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise MalformedError(f"{path}: claim {position + 1}: {where}: {first['msg']}.") from error
+        if not is_plain(made[-1]):
+            raise MalformedError(f"{path}: claim {position + 1} has control characters.")
     return tuple(made)

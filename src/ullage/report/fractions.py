@@ -125,8 +125,26 @@ def worst(claims: Iterable[Claim], name: str) -> tuple[Claim | None, int]:
     blind = [claim for claim in found if claim.value is None]
     if blind:
         return blind[0], len(found) - 1
-    chosen = (min if found[0].bound is Bound.LOWER else max)(found, key=lambda claim: claim.value or 0.0)
+    lower = name.startswith(_MORE_IS_TIGHTER) or any(claim.bound is Bound.LOWER for claim in found)
+    chosen = min(found, key=_low_end) if lower else max(found, key=_high_end)
     return chosen, len(found) - 1
+
+
+_MORE_IS_TIGHTER = ("training.", "exfiltration.")
+"""Of these an estimate that is larger constrains more."""
+
+
+def _low_end(claim: Claim) -> float:
+    """Of an estimate the lower end of its interval."""
+    if claim.bound is Bound.ESTIMATE and claim.interval is not None:
+        return -math.inf if claim.interval.low is None else claim.interval.low
+    return claim.value or 0.0
+
+
+def _high_end(claim: Claim) -> float:
+    if claim.bound is Bound.ESTIMATE and claim.interval is not None:
+        return math.inf if claim.interval.high is None else claim.interval.high
+    return claim.value or 0.0
 
 
 def fraction(measure: Measure, claims: Sequence[Claim], reading: Reading) -> Fraction:

@@ -252,4 +252,10 @@ def _slowdown(sources: Sources, reading: Reading) -> Slowdown:
     claim, _ = worst(given, "training.slowdown")
     if claim is not None and claim.value is not None:
         return Slowdown(claim)
-    return sources.slowdowns.get(reading, Slowdown(None, "no claim training.slowdown was given"))
+    if reading in sources.slowdowns:
+        return sources.slowdowns[reading]
+    if claim is None:
+        return Slowdown(None, "no claim training.slowdown was given")
+    if claim.unbounded:
+        return Slowdown(None, "the claim training.slowdown is unbounded: by it nothing trains at all")
+    return Slowdown(None, f"the claim training.slowdown tells {reading.value}s nothing")

@@ -7,7 +7,7 @@ A field at its default constrains nothing. Rates are the caps themselves; `cover
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ullage.claims import Trust
@@ -154,23 +154,25 @@ _SHARES = (
     "accomplice_share", "diversion",
 )  # fmt: skip
 _POSITIVE = ("racks", "gpus_a_rack", "memory_a_rack", "wipe_period")
+_SIZES = ("racks", "gpus_a_rack", "memory_a_rack")
 _NOT_NEGATIVE = ("egress", "ingress", "residual", "wipe_cycle", "update_interval", "response_days")
+
+
+_RULES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    ((*_SHARES, *_POSITIVE, *_NOT_NEGATIVE), lambda value: not math.isnan(value), "is not a number"),
+    (_SIZES, math.isfinite, "is the size of something, which is finite"),
+    (_SHARES, lambda value: 0 <= value <= 1, "is a share and must lie between 0 and 1"),
+    (_POSITIVE, lambda value: value > 0, "must be above 0"),
+    (_NOT_NEGATIVE, lambda value: value >= 0, "must not be negative"),
+)
 
 
 def first_fault(constraints: Constraints) -> tuple[str, str] | None:
     """The first field that cannot be, with the reason; None if the whole is consistent."""
-    for name in (*_SHARES, *_POSITIVE, *_NOT_NEGATIVE):
-        if math.isnan(getattr(constraints, name)):
-            return name, "is not a number"
-    for name in _SHARES:
-        if not 0 <= getattr(constraints, name) <= 1:
-            return name, "is a share and must lie between 0 and 1"
-    for name in _POSITIVE:
-        if not getattr(constraints, name) > 0:
-            return name, "must be above 0"
-    for name in _NOT_NEGATIVE:
-        if not getattr(constraints, name) >= 0:
-            return name, "must not be negative"
+    for names, holds, words in _RULES:
+        for name in names:
+            if not holds(getattr(constraints, name)):
+                return name, words
     if constraints.wiped and constraints.wipe_cycle >= constraints.wipe_period:
         return "wipe_cycle", "is not shorter than the wipe period: the rack would never serve"
     return None

@@ -14,6 +14,7 @@ from ullage.slowdown.evaluation import Evaluation, Quantiles
 from ullage.slowdown.published import figures
 from ullage.slowdown.sensitivity import Target
 from ullage.slowdown.sources import describe
+from ullage.slowdown.theft import TheftRow
 
 METHOD = "ullage/slowdown/v1"
 _CONFIDENCE = 0.9  # of the interval from the 5th to the 95th percentile
@@ -52,18 +53,12 @@ def trusted_by(scenario: Scenario, fields: Iterable[str] | None = None) -> tuple
 def slowdown_claim(name: str, quantiles: Quantiles, evaluation: Evaluation, what: str) -> Claim:
     """A claim of that name from the quantiles; `what` joins its assumptions."""
     scenario = evaluation.scenario
-    tags = [
-        f"{field}: {note.evidence} ({describe(note.source)})"
-        for field, note in sorted(scenario.notes.items())
-    ]
     return Claim(
         name=name,
         value=finite(quantiles.p50),
         unbounded=not math.isfinite(quantiles.p50),
-        interval=Interval(
-            low=finite(quantiles.p05) or 1.0, high=finite(quantiles.p95), confidence=_CONFIDENCE
-        )
-        if math.isfinite(quantiles.p50)
+        interval=Interval(low=quantiles.p05, high=finite(quantiles.p95), confidence=_CONFIDENCE)
+        if math.isfinite(quantiles.p05)
         else None,
         unit="factor",
         bound=Bound.ESTIMATE,
@@ -72,14 +67,30 @@ def slowdown_claim(name: str, quantiles: Quantiles, evaluation: Evaluation, what
             "the listed strategies are the best there are: an unknown one can only lower the figure",
             f"a dark share of {scenario.constraints.dark_share:g}",
             what,
-            *tags,
-            *scenario.warnings,
+            *_behind(scenario, scenario.notes),
         ),
         trusts=trusted_by(scenario),
         subject=scenario.name,
         method=METHOD,
         sample=f"best strategy: {evaluation.best.label} ({evaluation.best_in:.0%} of draws)",
     )
+
+
+def _behind(scenario: Scenario, fields: Iterable[str]) -> tuple[str, ...]:
+    """What these constraints rest on, and all that the scenario warns of."""
+    tags = (
+        f"{field}: {note.evidence} ({describe(note.source)})"
+        for field, note in sorted(scenario.notes.items())
+        if field in fields
+    )
+    return (*tags, *scenario.warnings)
+
+
+def _seen(thief: TheftRow, scenario: Scenario) -> str:
+    if scenario.constraints.enforced:
+        return "the tap enforces: nothing of it leaves openly either"
+    days = "never" if math.isinf(thief.open_days) else f"{thief.open_days:.3g} days"
+    return f"unseen: a fleet that does not mind being seen in the end needs {days} (up to the cap)"
 
 
 def claims_of(result: Answer) -> tuple[Claim, ...]:
@@ -103,6 +114,8 @@ def claims_of(result: Answer) -> tuple[Claim, ...]:
             assumptions=(
                 f"weights of {thief.loot.size:.3g} bytes, compressed {thief.loot.compression:g} times",
                 f"{shown.scenario.constraints.racks} racks leak together",
+                _seen(thief, shown.scenario),
+                *_behind(shown.scenario, _THEFT_FIELDS),
             ),
             trusts=trusted_by(shown.scenario, _THEFT_FIELDS),
             subject=shown.scenario.name,
@@ -195,7 +208,8 @@ def as_json(result: Answer) -> dict[str, object]:
         "targets": [_target(target) for target in result.targets],
         "theft": [
             {"what": row.loot.name, "bytes": row.loot.size, "compression": row.loot.compression,
-             "rack_days": finite(row.rack_days), "fleet_days": finite(row.fleet_days)} for row in result.theft
+             "rack_days": finite(row.rack_days), "fleet_days": finite(row.fleet_days),
+             "open_days": finite(row.open_days)} for row in result.theft
         ],
         "assumptions": {
             name: {"low": entry.low, "mode": entry.mode, "high": entry.high, "unit": entry.unit,

@@ -150,7 +150,9 @@ def _clusters(dark_share: float) -> list[str]:
 
 
 def _theft(result: Answer) -> list[str]:
-    out = [f"Theft at this covert rate: {'':<20} {'one rack':>14} {'the fleet':>14}"]
+    out = [f"Theft at this covert rate: {'':<20} {'one rack':>14} {'the fleet':>14} {'openly':>14}"]
     return out + [
-        f"  {row.loot.name:<44} {days(row.rack_days):>14} {days(row.fleet_days):>14}" for row in result.theft
+        f"  {row.loot.name:<44} {days(row.rack_days):>14} {days(row.fleet_days):>14} "
+        f"{days(row.open_days):>14}"
+        for row in result.theft
     ]
