@@ -9,7 +9,7 @@ import pytest
 
 from tests.network import lab
 from ullage.network.isolation import isolate
-from ullage.network.shaping import Cap
+from ullage.network.shaping import SMALL_BURST, Cap
 
 pytestmark = lab.needs_namespaces
 SERVER = [sys.executable, "-m", "tests.network.inside", "{port}"]
@@ -32,6 +32,9 @@ def test_every_byte_of_honest_traffic_is_explained(tmp_path: Path) -> None:
     assert counted["record"] > 20_000
     assert result.document["capture"] == {"lost_frames": 0, "unseen_bytes": 0, "counters_agree": True}
     assert result.claim("wire.unexplained_fraction")["value"] == 0
+    for name in ("wire.egress_cap", "wire.ingress_cap"):  # read back from the kernel
+        assert result.claim(name)["value"] == pytest.approx(1_000_000 + SMALL_BURST / 10, rel=1e-3)
+    assert result.claim("wire.egress_rate")["value"] < 1_000_000
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from ullage.network.meter import Meter
 from ullage.network.pcap import read_capture
 from ullage.network.records import RecordBook
 from ullage.network.sign_of_life import SignOfLife
+from ullage.network.standing_cap import StandingCaps, read_caps
 from ullage.network.windows import WorstWindow
 
 _PATIENCE = 0.05
@@ -36,6 +37,7 @@ class Findings:
     unseen_bytes: int = 0  # counted by the interface, never captured
     counters_agree: bool | None = None  # None: there were none to compare with
     heartbeat: Heartbeat | None = None
+    caps: StandingCaps = field(default_factory=StandingCaps)
     inputs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -121,7 +123,13 @@ class LiveMeter:
         self._capture, self._base, self._counters_exact = _open_counted(interface)
         self._passed = Capture(passed) if passed else None
         self._sender = inject(interface)
-        self.findings = Findings(self._meter, WorstWindow() if passed else None, heartbeat=self._heartbeat)
+        self._behind_cap = passed
+        self.findings = Findings(
+            self._meter,
+            WorstWindow() if passed else None,
+            heartbeat=self._heartbeat,
+            caps=read_caps(interface, passed),
+        )
 
     def run(
         self, stopped: Callable[[], bool], tell: Callable[[Findings], None], every: float = 10.0
@@ -178,6 +186,7 @@ class LiveMeter:
     def _end(self) -> Findings:
         self._heartbeat.gap_until(time.time())
         findings = self.findings
+        findings.caps = findings.caps.or_looser(read_caps(self._interface, self._behind_cap))
         try:
             delta, counted = self._quiet_difference(), self._counters_exact
         except UsageError:  # the interface is gone, with its counters; what was seen stays

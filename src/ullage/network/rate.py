@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.network.capture import Capture, InterfaceCounters, inject
 from ullage.network.heartbeat import ETHERTYPE, INTERVAL_SECONDS, Heartbeat
 from ullage.network.link import Link
+from ullage.network.standing_cap import StandingCaps, cap_claims, read_caps
 from ullage.network.windows import WINDOW_SECONDS
 
 METHOD = "wire-rate/1"
@@ -68,6 +69,7 @@ class RateFindings:
     sent: CounterWindow
     longest_pause: float  # between two samples
     heartbeat: Heartbeat
+    caps: StandingCaps = field(default_factory=StandingCaps)
 
     @property
     def blind(self) -> bool:
@@ -91,7 +93,9 @@ class RateFindings:
         }
 
     def claims(self) -> tuple[Claim, ...]:
-        """`wire.egress_rate` of the link."""
+        """`wire.egress_rate` of the link, and the caps that stand."""
+        trusts = (Trust.VERIFIER, Trust.PERIMETER)
+        window = Window(start=str(int(self.began * 1e9)), end=str(int(self.ended * 1e9) + 1))
         return (
             Claim(
                 name="wire.egress_rate",
@@ -103,12 +107,13 @@ class RateFindings:
                     f"worst window of {WINDOW_SECONDS:g} s that begins anywhere, the worse direction",
                     "whole Ethernet frames without preamble and check sequence, contents not looked at",
                 ),
-                trusts=(Trust.VERIFIER, Trust.PERIMETER),
+                trusts=trusts,
                 subject=f"link {self.link.server.address} to {self.link.tap.address}",
-                window=Window(start=str(int(self.began * 1e9)), end=str(int(self.ended * 1e9) + 1)),
+                window=window,
                 method=METHOD,
                 sample=f"{self.ended - self.began:.1f} s, both directions",
             ),
+            *cap_claims(self.caps, self.link, trusts, window),
         )
 
 
@@ -127,6 +132,7 @@ class RateMeter:
 
     def run(self, stopped: Callable[[], bool]) -> RateFindings:
         """Sample until `stopped`. Raises UllageError."""
+        caps = read_caps(self._interface, self._passed)
         began = beat = before = time.time()
         self._heartbeat.start(began)
         longest = 0.0
@@ -144,8 +150,9 @@ class RateMeter:
         self._heartbeat.gap_until(ended)
         received = self._received if self._passed else self._offered
         return RateFindings(
-            self._link, began, ended, self._offered, received, self._sent, longest, self._heartbeat
-        )
+            self._link, began, ended, self._offered, received, self._sent, longest, self._heartbeat,
+            caps.or_looser(read_caps(self._interface, self._passed)),
+        )  # fmt: skip
 
     def close(self) -> None:
         self._sender.close()

@@ -5,16 +5,19 @@ from __future__ import annotations
 from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.errors import ExitCode
 from ullage.network.monitor import Findings
+from ullage.network.standing_cap import cap_claims
 from ullage.network.windows import WINDOW_SECONDS
 
 METHOD = "wire-meter/1"
+_TRUSTS = (Trust.TAP, Trust.VERIFIER, Trust.PERIMETER)
 _LINK = "the metered link is the server's only one"
 _TIMING = "the times at which frames pass carry data that are not counted here"
 
 
 def wire_claims(findings: Findings) -> tuple[Claim, ...]:
-    """`wire.unexplained_fraction`, `wire.egress_rate`, `wire.header_choice_bits`."""
-    return _unexplained(findings), _egress(findings), _choices(findings)
+    """`wire.unexplained_fraction`, `wire.egress_rate`, `wire.header_choice_bits`, and the caps that stand."""
+    caps = cap_claims(findings.caps, findings.meter.link, _TRUSTS, _window(findings))
+    return _unexplained(findings), _egress(findings), _choices(findings), *caps
 
 
 def verdict(findings: Findings, claims: tuple[Claim, ...], limit: int | None, tolerance: float) -> ExitCode:
@@ -73,17 +76,21 @@ def summary(findings: Findings) -> dict[str, object]:
     }
 
 
+def _window(findings: Findings) -> Window | None:
+    meter = findings.meter
+    if meter.first_time is None:
+        return None
+    return Window(start=str(int(meter.first_time * 1e9)), end=str(int(meter.last_time * 1e9) + 1))
+
+
 def _common(findings: Findings) -> dict[str, object]:
     meter = findings.meter
-    window = None
-    if meter.first_time is not None:
-        window = Window(start=str(int(meter.first_time * 1e9)), end=str(int(meter.last_time * 1e9) + 1))
     frames = meter.to_server.frames + meter.from_server.frames
     total = meter.to_server.bytes + meter.from_server.bytes
     return {
-        "trusts": (Trust.TAP, Trust.VERIFIER, Trust.PERIMETER),
+        "trusts": _TRUSTS,
         "subject": f"link {meter.link.server.address} to {meter.link.tap.address}",
-        "window": window,
+        "window": _window(findings),
         "method": METHOD,
         "sample": f"{frames} frames, {total} bytes, both directions",
         "inputs": findings.inputs,

@@ -19,7 +19,7 @@ EXPECTED = (
     ("log.coverage", "that every request has its record", "ullage log verify LOG"),
     ("channel.residual", "what length, timing, order and errors may carry", "ullage residual LOG"),
     ("wire.unexplained_fraction", "bytes that no record explains", "ullage wire meter"),
-    ("wire.egress_rate", "bytes a second that can leave", "ullage wire meter"),
+    ("wire.egress_cap", "bytes a second that can leave", "ullage wire meter"),
     ("wire.other_ways_out", "ways beside the tap", "ullage wire check"),
     ("memory.resident_fraction", "what memory holds while serving", "ullage memory hold"),
     ("memory.erased_fraction", "what a wipe overwrites", "ullage memory erase"),

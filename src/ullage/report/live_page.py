@@ -45,7 +45,8 @@ STANDING = (
     ("token.mismatch_rate", "mismatches"),
     ("total.covert_bits_per_day", "hidden bits a day"),
     ("channel.residual", "beside the tokens"),
-    ("wire.egress_rate", "leaving, at most"),
+    ("wire.egress_cap", "may leave"),
+    ("wire.egress_rate", "left, at most"),
     ("memory.wipe_cycle", "a wipe takes"),
     ("log.integrity", "the log is whole"),
 )
