@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ullage.claims import Bound, Claim, Evidence, Interval, Trust, read_claims, to_json, write_claims
+from ullage.claims import (
+    Bound,
+    Claim,
+    Evidence,
+    Interval,
+    Trust,
+    digest_of,
+    read_claims,
+    to_json,
+    write_claims,
+)
+from ullage.errors import UsageError
 from ullage.tap.pacing.grid import Pace
 from ullage.tap.pacing.ledger import Allowance, seen_bits
 from ullage.tap.pacing.schedule import read_sentence
@@ -85,13 +96,13 @@ CLAIMS = [
     _claim("wire.unexplained_fraction", 1e-6),
     _claim("log.coverage", 1.0),
 ]
-TRAFFIC = Traffic.of_rates(600, 300, 100_000)
+TRAFFIC = Traffic.of_rates(600, 300, 200_000)
 DOORS = Doors({"telemetry": 1000.0, "verdicts": 24.0})
 
 
 def test_total_adds_up() -> None:
     claim = total_claim(CLAIMS, TRAFFIC, DOORS)
-    tokens, messages, wire = 600 * 86_400, 2 * 86_400, 100_000 * 86_400
+    tokens, messages, wire = 600 * 86_400, 2 * 86_400, 200_000 * 86_400
     assert claim.value == pytest.approx(0.001 * tokens + 0.5 * messages + 1e-6 * wire * 8 + 1024)
     assert claim.confidence == pytest.approx(0.97)
     assert Trust.VERIFIER in claim.trusts
@@ -114,6 +125,32 @@ def test_a_figure_that_is_no_upper_bound_covers_nothing(place: int, bound: Bound
     claims = list(CLAIMS)
     claims[place] = claims[place].model_copy(update={"bound": bound, "interval": interval})
     assert total_claim(claims, TRAFFIC, DOORS).value is None
+
+
+def test_the_worst_class_counts_where_it_is_known() -> None:
+    worst = _claim("token.covert_capacity_worst_class", 0.004)
+    more = total_claim([worst, *CLAIMS], TRAFFIC, DOORS).value or 0
+    assert more - (total_claim(CLAIMS, TRAFFIC, DOORS).value or 0) == pytest.approx(0.003 * 600 * 86_400)
+    unknown = worst.model_copy(update={"value": None, "evidence": Evidence.NOT_COVERED})
+    assert total_claim([unknown, *CLAIMS], TRAFFIC, DOORS).value == total_claim(CLAIMS, TRAFFIC, DOORS).value
+
+
+def test_a_total_is_of_one_model_and_of_what_was_stated() -> None:
+    one, other = (
+        claim.model_copy(update={"inputs": {"model": model}})
+        for claim, model in zip(CLAIMS[:2], ("sha256:1", "sha256:2"), strict=True)
+    )
+    found = total_claim([one, *CLAIMS[1:]], TRAFFIC, DOORS)
+    assert found.inputs["model"] == "sha256:1"
+    assert found.inputs["channel.residual"] == digest_of([CLAIMS[1]])
+    assert any("stated here" in line for line in found.assumptions)
+    with pytest.raises(UsageError, match="one model"):
+        total_claim([one, other, CLAIMS[2]], TRAFFIC, DOORS)
+
+
+def test_a_total_without_end_is_none() -> None:
+    huge = Traffic.of_rates(1e308, 1e-3, 1e308)
+    assert total_claim(CLAIMS, huge, DOORS).evidence is Evidence.NOT_COVERED
 
 
 def test_no_way_out_pays_for_another() -> None:

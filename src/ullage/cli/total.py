@@ -30,7 +30,9 @@ def total(
     *,
     tokens: Annotated[float, typer.Option(help="Output tokens a second of the rack.")],
     message: Annotated[float, typer.Option(help="Output tokens of a message, on average.")],
-    wire: Annotated[str, typer.Option(help="Bytes a second out of the rack, such as its cap.")] = "100KB/s",
+    wire: Annotated[
+        str, typer.Option(help="Bytes a second of the link, both ways together, such as twice its cap.")
+    ] = "200KB/s",
     door: Annotated[
         list[str] | None,
         typer.Option(help=f"NAME=BITS a day of another way out; {', '.join(_DOORS)} must be given."),

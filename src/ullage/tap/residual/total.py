@@ -1,7 +1,8 @@
 """What leaves a rack unaccounted for in a day, over every way out: a sum over claims, no measurement of its
 own.
 
-    total = token capacity x tokens a day + residual x messages a day + unexplained wire x bytes a day x 8
+    total = token capacity x tokens a day + residual x messages a day
+          + unexplained share of the wire x bytes a day, both ways, x 8
           + telemetry + agents' answers + verdicts + metrics
 
 Errors add: the sum of upper bounds is an upper bound, and the chances that one of them is wrong add too, so n
@@ -11,11 +12,13 @@ covered: a way out that nobody measured is not zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from ullage.claims import Bound, Claim, Evidence, Trust, digest_of
+from ullage.errors import UsageError
 
 NAME: Final = "total.covert_bits_per_day"
 METHOD: Final = "total/1"
@@ -24,7 +27,8 @@ SECONDS_A_DAY: Final = 86_400
 
 @dataclass(frozen=True)
 class Traffic:
-    """A rack's load in a day, which turns rates into totals. `wire_bytes` is the link's, out of the rack."""
+    """A rack's load in a day, which turns rates into totals. `wire_bytes` is the link's, both ways together:
+    the unexplained share is one of both, and all of it may have left."""
 
     output_tokens: float
     messages: float
@@ -54,7 +58,11 @@ class Term:
 
 
 def terms(claims: Iterable[Claim], traffic: Traffic, doors: Doors) -> list[Term]:
-    """The ways out of a rack with their bits a day. Of several claims of one name the largest counts."""
+    """The ways out of a rack with their bits a day.
+
+    Of several claims of one name the largest counts, the one of the worst class (`_worst_class`) among them:
+    who cheats chooses the mix of messages.
+    """
     factors = {
         "token.covert_capacity": traffic.output_tokens,
         "channel.residual": traffic.messages,
@@ -62,8 +70,11 @@ def terms(claims: Iterable[Claim], traffic: Traffic, doors: Doors) -> list[Term]
     }
     found: dict[str, Claim] = {}
     for claim in claims:
-        if claim.name in factors and claim.bound is Bound.UPPER:
-            found[claim.name] = _larger(found.get(claim.name), claim)
+        name = claim.name.removesuffix("_worst_class")
+        if name != claim.name and claim.value is None:
+            continue  # nothing is known of the classes: the whole counts
+        if name in factors and claim.bound is Bound.UPPER:
+            found[name] = _larger(found.get(name), claim)
     rows = []
     for name, factor in factors.items():
         one = found.get(name)
@@ -76,7 +87,7 @@ def terms(claims: Iterable[Claim], traffic: Traffic, doors: Doors) -> list[Term]
 def total_claim(claims: Iterable[Claim], traffic: Traffic, doors: Doors, racks: int = 1) -> Claim:
     """`total.covert_bits_per_day` of `racks` racks that are each like this one.
 
-    Raises ValueError for fewer than one rack.
+    Raises ValueError for fewer than one rack, UsageError for claims of two models.
     """
     if racks < 1:
         raise ValueError("a fleet has at least one rack")
@@ -90,9 +101,8 @@ def total_claim(claims: Iterable[Claim], traffic: Traffic, doors: Doors, racks: 
         f"{term.name}: {'not covered' if term.bits_per_day is None else f'{term.bits_per_day:.4g} bits/day'}"
         for term in listed
     ]
-    value = (
-        None if missing or confidence is None else sum(term.bits_per_day or 0.0 for term in listed) * racks
-    )
+    total = sum(term.bits_per_day or 0.0 for term in listed) * racks
+    value = None if missing or confidence is None or not math.isfinite(total) else total
     return Claim(
         name=NAME,
         value=value,
@@ -100,14 +110,35 @@ def total_claim(claims: Iterable[Claim], traffic: Traffic, doors: Doors, racks: 
         bound=Bound.UPPER,
         confidence=confidence if value is not None else None,
         evidence=Evidence.NOT_COVERED if value is None else _weakest(used),
-        assumptions=(*parts, "every way out is among these", *(_fleet(racks))),
+        assumptions=(
+            *parts,
+            "tokens, messages and bytes a day are no more than was stated here: no claim speaks of them",
+            "every way out is among these",
+            *(_fleet(racks)),
+        ),
         trusts=tuple(trusts),
         subject="rack" if racks == 1 else f"fleet of {racks} racks",
         method=METHOD,
         sample=f"{traffic.output_tokens:.4g} tokens, {traffic.messages:.4g} messages, "
         f"{traffic.wire_bytes:.4g} bytes a rack and day",
-        inputs={"claims": digest_of(used)},
+        inputs={
+            "claims": digest_of(used),
+            **{claim.name: digest_of([claim]) for claim in used},
+            **_model_of(used),
+        },
     )
+
+
+def _model_of(claims: Iterable[Claim]) -> dict[str, str]:
+    """The model that the claims are about, if any says. Raises UsageError for two."""
+    models = {claim.inputs["model"]: claim.name for claim in claims if claim.inputs.get("model")}
+    if len(models) > 1:
+        (one, first), (other, second), *_ = models.items()
+        raise UsageError(
+            f"{first} is about the model {one[:23]}…, {second} about {other[:23]}…: "
+            "add up the claims of one model."
+        )
+    return {"model": next(iter(models))} if models else {}
 
 
 def _larger(one: Claim | None, other: Claim) -> Claim:
