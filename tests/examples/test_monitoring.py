@@ -14,7 +14,7 @@ import yaml
 
 from tests.docs.printed import ROOT
 from tests.report.samples import claim, four_claims
-from ullage.claims import Claim, Reading
+from ullage.claims import Claim, Evidence, Reading
 from ullage.report.claim_metrics import NAMES, claim_metrics
 from ullage.report.exposition import parse_exposition
 from ullage.report.fractions import MEASURES, fractions
@@ -111,6 +111,14 @@ def test_fractions_are_those_of_the_page() -> None:
 def test_of_two_claims_the_one_that_constrains_least_is_told() -> None:
     found = series([claim("token.covert_fraction", 0.1), claim("token.covert_fraction", 0.3)])
     assert [value for name, value in found.items() if name.startswith("ullage_claim")] == [0.3]
+
+
+def test_one_claim_that_says_nothing_silences_its_series() -> None:
+    """It constrains least of all: a figure beside it would flatter."""
+    said = claim("token.covert_fraction", 0.1)
+    silent = said.model_copy(update={"value": None, "evidence": Evidence.NOT_COVERED})
+    for order in ([said, silent], [silent, said], [said, silent, said]):
+        assert not [name for name in series(order) if name.startswith("ullage_claim")]
 
 
 @pytest.mark.parametrize(("ready", "value"), [(True, 1.0), (False, 0.0), (None, 0.0)])

@@ -43,20 +43,23 @@ def claim_metrics(claims: Sequence[Claim], ready: bool | None) -> str:
 
 
 def _standing(claims: Iterable[Claim]) -> list[Claim]:
-    """One claim for each name and subject, because a series has one value."""
+    """One claim for each name and subject, because a series has one value: the one that constrains least.
+
+    One that says nothing constrains least of all, and leaves its series out.
+    """
     chosen: dict[tuple[str, str, Bound], Claim] = {}
     for claim in claims:
         key = (claim.name, claim.subject, claim.bound)
         held = chosen.get(key)
-        if claim.value is None:
-            continue
-        if held is None or held.value is None or _constrains_less(claim.value, held.value, claim.bound):
+        if held is None or _constrains_less(claim, held):
             chosen[key] = claim
-    return list(chosen.values())[:_MOST_CLAIMS]
+    return [claim for claim in chosen.values() if claim.value is not None][:_MOST_CLAIMS]
 
 
-def _constrains_less(value: float, held: float, bound: Bound) -> bool:
-    return value < held if bound is Bound.LOWER else value > held
+def _constrains_less(claim: Claim, held: Claim) -> bool:
+    if claim.value is None or held.value is None:
+        return held.value is not None
+    return claim.value < held.value if claim.bound is Bound.LOWER else claim.value > held.value
 
 
 def _claim_line(claim: Claim) -> str:
