@@ -41,7 +41,7 @@ from ullage.redteam.rollouts.passage import AUDITED, ENFORCED, UNVERIFIED, Way  
 from ullage.slowdown.constraints import Constraints  # noqa: E402
 from ullage.slowdown.parameters import Parameters, nominal  # noqa: E402
 from ullage.slowdown.published import rack_tokens_a_second  # noqa: E402
-from ullage.slowdown.strategies.asymmetric_rl import shares_that_get_out  # noqa: E402
+from ullage.slowdown.strategies.asymmetric_rl import racks_that_get_out  # noqa: E402
 
 DAY = 86_400
 CAMPAIGNS = (
@@ -130,8 +130,8 @@ def predicted(form: Form, size: Size, *, made: int, tokens: int, text: int, bits
         egress=text, covert_fraction=min(1.0, bits / 8 / text), accounted_time=1 - idle,
         accounted_operations=1 - idle,
     )  # fmt: skip
-    whole, scores = shares_that_get_out(constraints, parameters)
-    return float((whole if form is Form.WHOLE else scores)[0])
+    whole, scores = racks_that_get_out(constraints, parameters)
+    return min(1.0, float((whole if form is Form.WHOLE else scores)[0]) / idle)
 
 
 async def measure(size: Size, rounds: int, only: str) -> tuple[Skill, list[Row]]:

@@ -23,6 +23,8 @@ from ullage.slowdown.parameters import Parameters, draw, nominal
 from ullage.slowdown.registry import STRATEGIES, Strategy
 from ullage.slowdown.scenarios import TAPPED, named
 from ullage.slowdown.sensitivity import LEVERS, Lever
+from ullage.slowdown.strategies.asymmetric_rl import Way
+from ullage.slowdown.strategies.mixed import best_split
 
 BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
 PERFECT = Constraints(
@@ -169,7 +171,25 @@ def test_what_survives_a_wipe_makes_wipes_cheap() -> None:
 def test_busy_time_does_not_bound_idle_operations() -> None:
     busy = replace(TAPPED, accounted_time=1.0, accounted_operations=0.3)
     assert share("diloco", busy) == 0
-    assert share("slack", busy) == pytest.approx(0.7 * 0.5 * share("diloco", TAPPED))
+    # 35 % of a rack takes 5.7 s a step, of which 175 hide the exchange of 1,000 s.
+    efficiency = 1 - 0.17 * math.log(175 / 50) / math.log(20)
+    assert share("slack", busy) == pytest.approx(0.95 * 0.7 * 0.5 * efficiency)
+
+
+def test_who_has_half_of_a_machine_has_twice_the_time_for_each_exchange() -> None:
+    """The tighter of two limits counts, not their product."""
+    half = replace(TAPPED, accounted_time=0.5)
+    assert share("synchronous", half) == share("synchronous", TAPPED)  # waits for the tap either way
+    efficiency = 1 - 0.17 * math.log(250 / 50) / math.log(20)  # 250 steps of 4 s hide 1,000 s
+    assert share("diloco", half) == pytest.approx(0.95 * 0.5 * efficiency)
+    slow = replace(TAPPED, covert_fraction=1e-3)  # an expert of 30 MB leaves in 300,000 s, and takes 360,000
+    free = share("branch-train-merge", slow)
+    little = replace(slow, accounted_time=1 - free / 0.95 / nominal().merge_efficiency[0])
+    assert share("branch-train-merge", little) == pytest.approx(free)
+    scores = replace(TAPPED, covert_fraction=1e-5)
+    assert share("asymmetric-rl", replace(scores, accounted_time=0.5, dark_share=0.5)) == pytest.approx(
+        min(0.25, share("asymmetric-rl", replace(scores, dark_share=0.5)))
+    )
 
 
 def test_a_breakout_that_lasts_is_the_whole_run() -> None:
@@ -219,6 +239,33 @@ def test_the_mix_is_at_least_as_good_as_its_parts() -> None:
         for part in ("diloco", "synchronous", "slack", "declared-rollouts", "asymmetric-rl", "small-experts"):
             used = BY_NAME[part].outcome(given_constraints, values).share
             assert np.all(mix >= used - 1e-12), (scenario, part)
+
+
+@pytest.mark.parametrize("scenario", ["work 95 %", "wipes every 5 minutes", "all bars together"])
+def test_laundered_inference_serves_every_learner(scenario: str) -> None:
+    values, given_constraints = draw(200, 1), named(scenario).constraints
+    mix = BY_NAME["laundered-mix"].outcome(given_constraints, values).share
+    parts = ("laundered", "diloco", "synchronous", "slack", "branch-train-merge", "parked-state")
+    for part in parts:
+        assert np.all(mix >= BY_NAME[part].outcome(given_constraints, values).share - 1e-12), part
+    openly = BY_NAME["breakout-mixed"].outcome(given_constraints, values).share
+    assert np.all(openly >= BY_NAME["breakout"].outcome(given_constraints, values).share - 1e-12)
+
+
+@settings(max_examples=200)
+@given(st.tuples(*[st.one_of(st.just(0.0), st.floats(1e-6, 3.0)) for _ in range(6)]), st.floats(0.1, 20))
+def test_no_split_is_better_than_the_best(values: tuple[float, ...], used: float) -> None:
+    """Against every split of a fine grid."""
+    made, leaving, ordered, linked, beyond, dark = values
+    way = Way(np.array([made]), np.array([leaving]), ordered, np.array([used]))
+    free = linked + beyond
+    found = float(best_split(way, np.array([linked]), np.array([free]), dark)[0])
+    split = np.linspace(0, 1, 20_001)
+    learnt = np.minimum(split * free, linked)
+    rolled = np.minimum(made * (1 - split), leaving) + ordered
+    every = learnt + np.minimum(rolled, used * (dark + learnt))
+    assert found >= every.max() * (1 - 1e-9)
+    assert found == pytest.approx(every.max(), rel=1e-3)
 
 
 def test_what_binds_is_named() -> None:

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ullage.slowdown.ranges import Array
-from ullage.slowdown.transfers import LONGEST_INTERVAL, _one_block, best_interval, diloco_efficiency
+from ullage.slowdown.transfers import (
+    LONGEST_INTERVAL,
+    _one_block,
+    best_interval,
+    diloco_efficiency,
+    worth_of_steps,
+)
 
 rates = st.one_of(st.just(1.0), st.floats(0.3, 0.999))
 
@@ -35,6 +41,15 @@ def test_it_is_the_best_of_all_intervals(exchange_steps: float, at_1000: float) 
     every = worth(np.geomspace(1, LONGEST_INTERVAL, 4_000))
     assert worth(found)[0] >= every.max() * (1 - 1e-9)
     assert worth(found)[0] == pytest.approx(every.max(), rel=1e-2)
+
+
+@given(st.floats(0.01, 1e6), rates)
+def test_nobody_does_more_steps_than_pay(steps: float, at_1000: float) -> None:
+    found = float(worth_of_steps(np.array([steps]), np.array([at_1000]))[0])
+    some = np.geomspace(steps * 1e-6, steps, 4_000)
+    worth = some / steps * diloco_efficiency(some, np.array([at_1000]))
+    assert found >= worth.max() * (1 - 1e-9)
+    assert found == pytest.approx(float(worth.max()), rel=1e-3)
 
 
 def test_a_closed_link_leaves_nothing() -> None:

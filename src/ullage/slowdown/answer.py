@@ -53,9 +53,9 @@ def answer(
     grid: list[Evaluation] = []
     for number, one in enumerate(chosen):
         progress("evaluating scenarios", number, len(chosen))
-        grid += evaluate_grid((one,), parameters, dark_shares)
+        grid += evaluate_grid((one,), parameters, dark_shares, used)
     progress("every strategy", 0, 0)
-    detail = evaluate(detailed, parameters)
+    detail = evaluate(detailed, parameters, ranges=used)
     progress("what moves it", 0, 0)
     bars = tornado(detailed.constraints, _SENSITIVITY_SAMPLES, seed, used)
     progress("what each would have to reach", 0, 0)

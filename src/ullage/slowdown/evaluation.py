@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ullage.slowdown.best_response import Response, binding_constraint, respond, run_slowdown
 from ullage.slowdown.constraints import Scenario
-from ullage.slowdown.parameters import Parameters, nominal
-from ullage.slowdown.ranges import Array
+from ullage.slowdown.parameters import RANGES, Parameters, nominal
+from ullage.slowdown.ranges import Array, Range
 from ullage.slowdown.registry import STRATEGIES, Strategy
 
 DARK_SHARES = (0.0, 0.01, 0.05, 0.15)
@@ -67,12 +67,18 @@ def reached(values: Array) -> dict[float, float]:
     return {threshold: float(np.mean(values >= threshold * (1 - 1e-9))) for threshold in THRESHOLDS}
 
 
-def evaluate(scenario: Scenario, parameters: Parameters, *, details: bool = True) -> Evaluation:
-    """Quantiles over the draws; `details` adds every strategy with what binds it."""
+def evaluate(
+    scenario: Scenario,
+    parameters: Parameters,
+    *,
+    details: bool = True,
+    ranges: Mapping[str, Range] = RANGES,
+) -> Evaluation:
+    """Quantiles over the draws; `details` adds every strategy with what binds it, at modes of `ranges`."""
     constraints = scenario.constraints
     response = respond(constraints, parameters)
     best, best_in = response.most_frequent_winner()
-    typical = nominal()
+    typical = nominal(ranges)
     return Evaluation(
         scenario=scenario,
         throughput=Quantiles.of(response.best_throughput),
@@ -106,12 +112,15 @@ def _strategy_results(
 
 
 def evaluate_grid(
-    scenarios: Iterable[Scenario], parameters: Parameters, dark_shares: Iterable[float] = DARK_SHARES
+    scenarios: Iterable[Scenario],
+    parameters: Parameters,
+    dark_shares: Iterable[float] = DARK_SHARES,
+    ranges: Mapping[str, Range] = RANGES,
 ) -> tuple[Evaluation, ...]:
     """Every scenario at every dark share, in that order."""
     shares = tuple(dark_shares)
     return tuple(
-        evaluate(scenario.with_dark_share(share), parameters, details=False)
+        evaluate(scenario.with_dark_share(share), parameters, details=False, ranges=ranges)
         for scenario in scenarios
         for share in shares
     )

@@ -96,12 +96,21 @@ STRATEGIES: tuple[Strategy, ...] = (
         "evaluation",
     ),
     Strategy(
+        "laundered-mix", "10m", "laundered inference, more learners", mixed.laundered_outcome,
+        "the same, with learners on dark machines and on whatever compute of declared ones is free",
+    ),
+    Strategy(
         "slack", "11", "slack on busy machines", slack.outcome,
         "train on the arithmetic that a busy serving rack leaves idle",
     ),
     Strategy(
         "breakout", "12", "open breakout", breakout.outcome,
         "ignore every check until somebody comes, then go on in the dark",
+    ),
+    Strategy(
+        "breakout-mixed", "12m", "open breakout, with practice", breakout.mixed_outcome,
+        "ignore every check until somebody comes, and practise by reinforcement meanwhile; then go on in "
+        "the dark", reinforcement=True,
     ),
     Strategy(
         "parked-state", "13", "state parked across wipes", parked_state.outcome,

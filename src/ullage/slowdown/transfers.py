@@ -60,6 +60,23 @@ def diloco_efficiency(interval: Array, at_1000: Array) -> Array:
     return np.asarray(np.maximum(0.0, 1.0 - lost), dtype=np.float64)
 
 
+def worth_of_steps(steps: Array, at_1000: Array) -> Array:
+    """max over h <= `steps` of h eta(h) / `steps`: what compute for so many inner steps is worth.
+
+    Nobody has to do more of them than pay. h eta(h) rises until eta(h) is the fall itself.
+    """
+    few = diloco_efficiency(steps, at_1000)
+    turns, fall = _turns(at_1000), _fall(at_1000)
+    worth = np.where(steps <= turns, few, turns * fall / np.maximum(steps, turns))
+    return np.asarray(worth, dtype=np.float64)
+
+
+def _turns(at_1000: Array) -> Array:
+    """H at which H eta(H) is largest: eta(H) has come down to its fall."""
+    turns = FLAT_INTERVAL * np.exp(np.minimum(1 / _fall(at_1000) - 1, _LARGEST_EXPONENT))
+    return np.asarray(turns, dtype=np.float64)
+
+
 def _fall(at_1000: Array) -> Array:
     """What eta loses for each factor e of H beyond `FLAT_INTERVAL`; a hair where it does not fall."""
     return np.asarray(np.maximum((1 - at_1000) / np.log(1_000 / FLAT_INTERVAL), 1e-9), dtype=np.float64)
@@ -71,41 +88,44 @@ def best_interval(exchange_steps: Array, at_1000: Array) -> Array:
     `exchange_steps` is the exchange's time in inner steps. As long as H does not hide the exchange the
     product is H eta(H), which rises until eta(H) is the fall itself; once H hides it only eta counts.
     """
-    turns = FLAT_INTERVAL * np.exp(np.minimum(1 / _fall(at_1000) - 1, _LARGEST_EXPONENT))
     hiding = np.maximum(exchange_steps, FLAT_INTERVAL)
-    return np.asarray(np.minimum(np.minimum(hiding, turns), LONGEST_INTERVAL), dtype=np.float64)
+    return np.asarray(np.minimum(np.minimum(hiding, _turns(at_1000)), LONGEST_INTERVAL), dtype=np.float64)
 
 
 def periodic_share(
-    constraints: Constraints, parameters: Parameters, size: Array, compression: Array
+    constraints: Constraints, parameters: Parameters, size: Array, compression: Array, pace: Array
 ) -> Array:
-    """Share of time put to use, efficiency included, by a job that exchanges `size`/`compression` bytes
-    every H inner steps; H is the adversary's choice.
+    """Share of a machine's compute put to use, efficiency included, by a job that has `pace` of it and
+    exchanges `size`/`compression` bytes every H inner steps; H is the adversary's choice.
+
+    A job with half of a machine makes half as many steps and has twice the time for each exchange: the
+    tighter of both limits counts, not their product. With t the length of a step at this pace:
 
     Without wipes (or where the update survives them) the exchange overlaps with compute:
-    max over H of eta(H) min(1, H t / t_sync). With wipes the update of each period must be out before
+    pace * max over H of eta(H) min(1, H t / t_sync). With wipes the update of each period must be out before
     its end, and the merged one comes in after it: (P - cycle - in - out)/P at the least H whose
     exchange hides behind compute, or one block a period, as short as pays best (`_one_block`).
     """
     sent = size / compression
     out = seconds(sent, constraints.covert_out)
     back = seconds(sent, constraints.covert_in)
-    step = parameters.step_seconds
+    step = parameters.step_seconds / np.where(pace > 0, pace, 1.0)
     exchanged = np.maximum(out, back) / step
     interval = best_interval(exchanged, parameters.diloco_at_1000)
     with np.errstate(divide="ignore"):
         busy = np.minimum(1.0, interval / exchanged)
     free = busy * diloco_efficiency(interval, parameters.diloco_at_1000)
     if not constraints.wiped:
-        return np.asarray(free, dtype=np.float64)
+        return np.asarray(pace * free, dtype=np.float64)
     survives = kept_through_wipes(constraints, sent)
     left = between_wipes(constraints, out + back)
     room, hidden = left * constraints.wipe_period, np.maximum(out, back)
-    many = left * diloco_efficiency(np.minimum(hidden / step, 1e300), parameters.diloco_at_1000)
+    many = left * worth_of_steps(np.minimum(hidden / step, 1e300), parameters.diloco_at_1000)
     one = _one_block(room, out + back + constraints.wipe_cycle, step, parameters.diloco_at_1000)
     wiped = np.minimum(free, np.maximum(np.where(room >= hidden, many, 0.0), one))
     kept = free * between_wipes(constraints, np.zeros_like(sent))
-    return np.asarray(np.where(survives > 0, np.maximum(kept, wiped), wiped), dtype=np.float64)
+    best = np.where(survives > 0, np.maximum(kept, wiped), wiped)
+    return np.asarray(pace * best, dtype=np.float64)
 
 
 def _one_block(room: Array, lost: Array, step: Array, at_1000: Array) -> Array:

@@ -1,6 +1,6 @@
 """Strategy 5, branch, train, merge: each rack trains an expert alone for T hours, then sends it once.
 
-    u = (1-d) * idle share * memory share * worth * min(1, T / t_out),   T = GPU-hours / GPUs a rack
+    u = (1-d) * worth * min(idle share * memory share, T / t_out),   T = GPU-hours / GPUs a rack
 
 The next expert trains while the last one leaves, so only rates count. `worth` is what the compute of
 experts that are merged once is worth against one joint run; Li et al. 2022 find no loss for domain
@@ -24,17 +24,17 @@ def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
     out = seconds(sent, constraints.covert_out)
     back = seconds(sent, constraints.covert_in)
     training = parameters.expert_gpu_hours * 3_600 / constraints.gpus_a_rack
-    sending = np.minimum(1.0, training / out)
-    time = sending
+    memory = memory_share(
+        constraints, parameters.expert_bytes * parameters.state_factor, parameters.working_memory
+    )
+    pace, sending = constraints.idle_share * memory, training / out
+    used = np.minimum(pace, sending)
     if constraints.wiped:
         kept = kept_through_wipes(constraints, sent)
         left = between_wipes(constraints, out + back)
         # Each expert still has to be sent, however many are trained between two wipes.
-        within = np.where(left * constraints.wipe_period >= training, np.minimum(sending, left), 0.0)
-        through = sending * between_wipes(constraints, np.zeros_like(sent))
-        time = np.where(kept > 0, np.maximum(through, within), within)  # who can hide an update need not
-    memory = memory_share(
-        constraints, parameters.expert_bytes * parameters.state_factor, parameters.working_memory
-    )
-    share = constraints.declared * constraints.idle_share * memory * parameters.merge_efficiency * time
-    return Outcome.of(share, parameters.size)
+        fits = pace * left * constraints.wipe_period >= training
+        within = np.where(fits, np.minimum(sending, pace * left), 0.0)
+        through = used * between_wipes(constraints, np.zeros_like(sent))
+        used = np.where(kept > 0, np.maximum(through, within), within)  # who can hide an update need not
+    return Outcome.of(constraints.declared * parameters.merge_efficiency * used, parameters.size)

@@ -20,13 +20,13 @@ from ullage.slowdown.constraints import Constraints
 from ullage.slowdown.critical_batch import CLUSTERS
 from ullage.slowdown.outcome import Outcome
 from ullage.slowdown.parameters import Parameters
-from ullage.slowdown.strategies.synchronous import busy_share, step_ratio
+from ullage.slowdown.strategies.synchronous import exchange_steps, in_service, pace
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
     """u of this strategy by the formula above, one value a draw."""
-    raw = busy_share(constraints, parameters)
-    serial = step_ratio(constraints, parameters)
+    raw = constraints.declared * pace(constraints, parameters) * in_service(constraints, parameters)
+    serial = np.maximum(1.0, exchange_steps(constraints, parameters))
     gpus = constraints.racks * constraints.gpus_a_rack
     fleet_ratio = CLUSTERS[0].batch_ratio * gpus / CLUSTERS[0].gpus / parameters.critical_batch_factor
     ratio = fleet_ratio * raw

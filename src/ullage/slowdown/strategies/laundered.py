@@ -15,11 +15,16 @@ import numpy as np
 from ullage.slowdown.constraints import Constraints
 from ullage.slowdown.outcome import Outcome
 from ullage.slowdown.parameters import Parameters
-from ullage.slowdown.strategies.asymmetric_rl import rollouts_a_learner_uses
+from ullage.slowdown.strategies.asymmetric_rl import Way, rollouts_a_learner_uses
+
+
+def way(constraints: Constraints, parameters: Parameters) -> Way:
+    """What customers in league can order, and how much of it a unit of learner uses."""
+    used = rollouts_a_learner_uses(1.0, parameters.synthesis_learner_share)
+    return Way(0.0, 0.0, constraints.declared * constraints.accomplice_share, used)
 
 
 def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
     """u of this strategy by the formula above, one value a draw."""
-    ordered = constraints.declared * constraints.accomplice_share
-    used = rollouts_a_learner_uses(constraints.dark_share, parameters.synthesis_learner_share)
-    return Outcome.of(np.minimum(ordered, used), parameters.size)
+    found = way(constraints, parameters)
+    return Outcome.of(np.minimum(found.ordered, constraints.dark_share * found.used), parameters.size)

@@ -3,10 +3,11 @@
 Unlike strategy 7 nothing is merged: the whole training state of an expert (weights and optimiser)
 leaves and returns around each wipe,
 
-    u = (1-d) * idle share * memory share * worth * max(0, 1 - (out + in + cycle)/period)
+    u = (1-d) * worth * min(idle share * memory share * max(0, 1 - (out + in + cycle)/period), T/t_out)
 
 with out = state bytes / (compression of a state * covert out-rate); prompts are not recomputed, so the
-way back has the whole inbound cap. Without wipes this is strategy 5 with free sending.
+way back has the whole inbound cap. T/t_out is the pace at which finished experts leave. Without wipes this is
+strategy 5 with free sending.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
     moved = seconds(parked, constraints.covert_out) + seconds(parked, constraints.covert_in)
     finished = seconds(parameters.expert_bytes / parameters.compression, constraints.covert_out)
     training = parameters.expert_gpu_hours * 3_600 / constraints.gpus_a_rack
-    time = between_wipes(constraints, moved) * np.minimum(1.0, training / finished)
     memory = memory_share(constraints, state, parameters.working_memory)
-    share = constraints.declared * constraints.idle_share * memory * parameters.merge_efficiency * time
-    return Outcome.of(share, parameters.size)
+    busy = constraints.idle_share * memory * between_wipes(constraints, moved)
+    used = np.minimum(busy, training / finished)
+    return Outcome.of(constraints.declared * parameters.merge_efficiency * used, parameters.size)

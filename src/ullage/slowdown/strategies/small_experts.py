@@ -21,6 +21,9 @@ def outcome(constraints: Constraints, parameters: Parameters) -> Outcome:
     memory = memory_share(
         constraints, parameters.expert_bytes * parameters.state_factor, parameters.working_memory
     )
-    time = periodic_share(constraints, parameters, parameters.expert_bytes, parameters.compression)
-    share = constraints.declared * constraints.idle_share * memory * parameters.merge_efficiency * time
+    used = periodic_share(
+        constraints, parameters, parameters.expert_bytes, parameters.compression,
+        constraints.idle_share * memory,
+    )  # fmt: skip
+    share = constraints.declared * parameters.merge_efficiency * used
     return Outcome.of(share, parameters.size)
