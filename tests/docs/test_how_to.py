@@ -67,7 +67,7 @@ def test_a_machine_is_wiped(folder: Path) -> None:
 @pytest.mark.slow
 def test_how_slow_is_answered(folder: Path) -> None:
     cap = Claim(
-        name="wire.egress_rate", value=1e5, unit="bytes/second", bound=Bound.UPPER, confidence=1.0,
+        name="wire.egress_cap", value=1e5, unit="bytes/second", bound=Bound.UPPER, confidence=1.0,
         evidence=Evidence.MEASURED, trusts=(Trust.TAP,), subject="rack",
         method="wire-meter/1", sample="a day",
     )  # fmt: skip

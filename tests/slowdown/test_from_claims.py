@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.slowdown.conditions import constraints, many_parameters
-from ullage.claims import Bound, Claim, Evidence, Reading, Trust
+from ullage.claims import Bound, Claim, Evidence, Reading, Trust, digest_of
 from ullage.errors import UsageError
 from ullage.slowdown.answer import answer
 from ullage.slowdown.best_response import respond
-from ullage.slowdown.constraints import UNCONSTRAINED, Constraints, Scenario, unconstrain
+from ullage.slowdown.constraints import UNCONSTRAINED, Constraints, Note, Scenario, unconstrain
 from ullage.slowdown.document import claims_of, trusted_by
 from ullage.slowdown.from_claims import apply_claims
 from ullage.slowdown.parameters import Parameters
@@ -43,7 +43,8 @@ def test_every_claim_sets_its_constraint() -> None:
     result = apply_claims(
         BARS,
         [
-            claim("wire.egress_rate", 5e4),
+            claim("wire.egress_cap", 5e4),
+            claim("wire.ingress_cap", 7e4),
             claim("token.covert_fraction", 0.5),
             claim("token.covert_fraction_text", 0.002),
             claim("wire.unexplained_fraction", 0.003),
@@ -51,14 +52,15 @@ def test_every_claim_sets_its_constraint() -> None:
             claim("compute.accounted_flop", 0.4, Bound.LOWER),
             claim("memory.resident_fraction", 0.7, Bound.LOWER),
             claim("memory.erased_fraction", 0.99, Bound.LOWER),
-            claim("memory.wipe_cycle", 33.0),
+            claim("memory.wipe_cycle", 13.0),
         ],
     )
     got = result.constraints
-    assert (got.egress, got.ingress) == (5e4, 5e4)
-    assert got.covert_fraction == pytest.approx(0.005)  # errors add
+    assert (got.egress, got.ingress) == (5e4, 7e4)
+    # Errors add; what is unexplained of both directions' bytes may all have left.
+    assert got.covert_fraction == pytest.approx(0.002 + 0.003 * 12 / 5)
     assert (got.accounted_time, got.accounted_operations) == (0.8, 0.4)
-    assert (got.resident_memory, got.erased, got.wipe_cycle) == (0.7, 0.99, 33.0)
+    assert (got.resident_memory, got.erased, got.wipe_cycle) == (0.7, 0.99, 13.0)
     assert result.notes["accounted_time"].evidence == "proven-under-assumption"
 
 
@@ -97,13 +99,75 @@ def test_of_several_claims_the_one_that_constrains_least_counts() -> None:
         for values in ((0.2, 0.7), (0.7, 0.2)):
             result = apply_claims(BARS, [claim(name, value, bound) for value in values])
             assert 0.2 in (result.constraints.accounted_time, result.constraints.wipe_cycle)
-    result = apply_claims(BARS, [claim("wire.egress_rate", value) for value in (1e3, 2e3)])
+    result = apply_claims(BARS, [claim("wire.egress_cap", value) for value in (1e3, 2e3)])
     assert result.constraints.egress == 2e3
 
 
-def test_what_enters_is_not_what_leaves_and_the_answer_says_so() -> None:
-    result = apply_claims(BARS, [claim("wire.egress_rate", 5e4)])
-    assert any("both ways" in warning for warning in result.warnings)
+def test_what_enters_is_not_what_leaves() -> None:
+    open_links = Scenario("open", Constraints())
+    result = apply_claims(open_links, [claim("wire.egress_cap", 5e4)])
+    assert (result.constraints.egress, result.constraints.ingress) == (5e4, Constraints().ingress)
+    assert any("no claim on wire.ingress_cap" in warning for warning in result.warnings)
+
+
+def test_who_was_quiet_while_metered_is_not_capped() -> None:
+    quiet = apply_claims(BARS, [claim("wire.egress_rate", 0.0)])
+    assert quiet.constraints.egress == BARS.constraints.egress
+    assert any("not a cap" in line for line in quiet.warnings)
+    capped = apply_claims(BARS, [claim("wire.egress_rate", 10.0), claim("wire.egress_cap", 5e4)])
+    assert capped.constraints.egress == 5e4
+    assert capped.notes["egress"].source.startswith("claim wire.egress_cap")
+
+
+def test_who_was_seen_above_the_cap_has_no_such_cap() -> None:
+    for given_claims in (
+        [claim("wire.egress_rate", 3e5)],
+        [claim("wire.egress_rate", 3e5), claim("wire.egress_cap", 1e5)],
+    ):
+        result = apply_claims(BARS, given_claims)
+        assert result.constraints.egress == 3e5
+        assert any("more than the scenario's cap" in line for line in result.warnings)
+
+
+def test_a_cycle_that_took_long_once_need_not_take_long() -> None:
+    """An upper bound of what a wipe takes never makes wipes cost the adversary more."""
+    assert BARS.constraints.wipe_cycle == 20
+    slow = apply_claims(BARS, [claim("memory.wipe_cycle", 200.0)])
+    assert slow.constraints.wipe_cycle == 20
+    assert any("takes no longer" in line for line in slow.assumed)
+    assert apply_claims(BARS, [claim("memory.wipe_cycle", 5.0)]).constraints.wipe_cycle == 5
+
+
+def test_the_worst_class_counts_where_something_is_known_of_it() -> None:
+    mean, worst = (
+        claim("token.covert_fraction_text", 0.1),
+        claim("token.covert_fraction_text_worst_class", 0.3),
+    )
+    for order in ([mean, worst], [worst, mean]):
+        assert apply_claims(BARS, order).constraints.covert_fraction == 0.3
+    unknown = claim("token.covert_fraction_text_worst_class", None)
+    assert apply_claims(BARS, [mean, unknown]).constraints.covert_fraction == 0.1
+
+
+def test_the_chances_that_claims_are_wrong_add_up() -> None:
+    sure = [
+        claim("memory.resident_fraction", 0.9, Bound.LOWER).model_copy(update={"confidence": 0.99}),
+        claim("wire.unexplained_fraction", 0.001).model_copy(update={"confidence": 0.98}),
+        claim("token.covert_fraction", 0.001).model_copy(update={"confidence": 0.95}),
+        claim("wire.egress_cap", 1e5),
+    ]
+    result = apply_claims(BARS, sure)
+    assert sum(note.doubt for note in result.notes.values()) == pytest.approx(0.08)
+    slowdown, _, theft = claims_of(answer(result, samples=50))
+    assert any("at least 0.92" in line for line in slowdown.assumptions)
+    assert any("at least 0.93" in line for line in theft.assumptions)
+
+
+def test_what_the_scenario_assumes_stays_in_the_sum() -> None:
+    noted = Scenario("noted", ALL_BARS, {"covert_fraction": Note("assumed", "a brochure")})
+    result = apply_claims(noted, [claim("wire.unexplained_fraction", 1e-4)])
+    assert result.notes["covert_fraction"].evidence == "assumed"
+    assert "a brochure" in result.notes["covert_fraction"].source
 
 
 def test_the_total_replaces_the_parts() -> None:
@@ -111,6 +175,21 @@ def test_the_total_replaces_the_parts() -> None:
         BARS, [claim("token.covert_fraction", 0.5), claim("total.covert_bits_per_day", 8 * 86_400)]
     )
     assert result.constraints.covert_out == pytest.approx(1.0)
+
+
+def test_a_total_of_other_claims_replaces_nothing() -> None:
+    """A rack whose wire was explained does not speak for one whose was not."""
+    clean, leaky = claim("wire.unexplained_fraction", 0.0), claim("wire.unexplained_fraction", 0.2)
+    total = claim("total.covert_bits_per_day", 8e6).model_copy(
+        update={"inputs": {clean.name: digest_of([clean])}}
+    )
+    rate = 1e6 / 86_400
+    assert apply_claims(BARS, [clean, total]).constraints.covert_out == pytest.approx(rate)
+    result = apply_claims(BARS, [total, clean, leaky])
+    assert result.constraints.covert_fraction == pytest.approx(1e-4 + 0.2 * 2)
+    assert any("summed without" in line for line in result.warnings)
+    both = total.model_copy(update={"inputs": {leaky.name: digest_of([leaky])}})
+    assert apply_claims(BARS, [clean, leaky, both]).constraints.covert_out == pytest.approx(rate)
 
 
 def test_of_two_claims_the_weaker_counts() -> None:
@@ -140,7 +219,7 @@ def test_the_answer_trusts_whom_its_claims_trust() -> None:
     """Read as the operator, then handed to an inspector: what rests on the prover's word is lost there."""
     given = [
         claim("memory.resident_fraction", 0.95, Bound.LOWER, trusts=(Trust.PROVER_KERNEL, Trust.VERIFIER)),
-        claim("wire.egress_rate", 1e5, trusts=(Trust.TAP,)),
+        claim("wire.egress_cap", 1e5, trusts=(Trust.TAP,)),
     ]
     found = {one.name: one for one in claims_of(answer(apply_claims(BARS, given), samples=50))}
     slowdown, theft = found["training.slowdown"], found["exfiltration.time"]
@@ -164,7 +243,9 @@ def test_a_sum_of_claims_has_the_weakest_evidence_and_all_trusts() -> None:
     blind = apply_claims(BARS, [claim("token.covert_fraction", None), wire])
     assert blind.constraints.covert_fraction == 1
     assert blind.notes["covert_fraction"].evidence == "not-covered"
-    total = claim("total.covert_bits_per_day", 8e6, trusts=(Trust.TAP,))
+    total = claim("total.covert_bits_per_day", 8e6, trusts=(Trust.TAP,)).model_copy(
+        update={"inputs": {wire.name: digest_of([wire])}}
+    )
     assert apply_claims(BARS, [tokens, wire, total]).notes["covert_fraction"].trusts == (Trust.TAP,)
 
 
@@ -212,7 +293,7 @@ def test_wipes_of_unknown_rhythm_or_reach_are_said_loudly() -> None:
     never = apply_claims(Scenario("open", Constraints()), [claim("memory.erased_fraction", 1.0, Bound.LOWER)])
     assert not never.constraints.wiped
     assert any("never repeated" in line for line in never.warnings)
-    assert any("erase all memory" in line for line in apply_claims(BARS, []).warnings)
+    assert any("erase all memory" in line for line in apply_claims(BARS, []).assumed)
     blind = apply_claims(BARS, [claim("memory.erased_fraction", None, Bound.LOWER)])
     assert blind.constraints.erased == 0
     assert any("memory.erased_fraction is not covered" in line for line in blind.warnings)
@@ -227,13 +308,14 @@ def test_a_claim_settles_what_the_scenario_complained_of(tmp_path: Path) -> None
     scenario = read_scenario(path).scenario
     complaints = ("tokens.residual: not given", "memory.erased: not given", "resident_memory: not covered")
     for start in complaints:
-        assert any(line.startswith(start) for line in scenario.warnings), start
+        assert any(line.startswith(start) for line in (*scenario.warnings, *scenario.assumed)), start
     given = [
         claim("memory.erased_fraction", 0.99, Bound.LOWER),
         claim("memory.resident_fraction", 0.9, Bound.LOWER),
         claim("total.covert_bits_per_day", 8e6),
     ]
-    left = apply_claims(scenario, given).warnings
+    after = apply_claims(scenario, given)
+    left = (*after.warnings, *after.assumed)
     for start in complaints:
         assert not any(line.startswith(start) for line in left), start
 
@@ -241,9 +323,9 @@ def test_a_claim_settles_what_the_scenario_complained_of(tmp_path: Path) -> None
 def test_a_bound_on_tokens_alone_says_nothing_of_times_and_lengths() -> None:
     alone = Scenario("open", Constraints())
     tokens = apply_claims(alone, [claim("token.covert_fraction", 0.1)])
-    assert any("lengths, times and order" in line for line in tokens.warnings)
+    assert any("lengths, times and order" in line for line in tokens.assumed)
     total = apply_claims(alone, [claim("total.covert_bits_per_day", 8e6)])
-    assert not any("lengths, times and order" in line for line in total.warnings)
+    assert not any("lengths, times and order" in line for line in total.assumed)
 
 
 @settings(max_examples=60)

@@ -93,11 +93,10 @@ def what_is_verified(constraints: Mapping[str, float | None]) -> str:
     if of("egress", math.inf) < _FAST:
         said.append(f"{number(of('egress'))} bytes a second out of each rack")
     if of("covert_fraction", 1.0) < 1:
-        said.append(f"{share(of('covert_fraction'))} of the output unexplained")
+        said.append(_unexplained(of("covert_fraction"), constraints["residual"]))
     if constraints["wipe_period"] is not None:
         said.append(f"memory wiped every {_time(of('wipe_period'))}")
-    if worked := max(of("accounted_time"), of("accounted_operations")):
-        said.append(f"{share(worked)} of the work proven")
+    said += _worked(of("accounted_time"), of("accounted_operations"))
     if held := of("resident_memory"):
         said.append(f"{share(held)} of the memory proven")
     if of("update_interval"):
@@ -105,6 +104,24 @@ def what_is_verified(constraints: Mapping[str, float | None]) -> str:
     if of("accomplice_share", 1.0) < 1:
         said.append(f"{share(of('accomplice_share'))} of the output for any customers in league")
     return ", ".join(said) if said else "nothing verified"
+
+
+def _worked(time: float, operations: float) -> list[str]:
+    """Time and operations, apart where they differ: a busy machine may have most of its operations left."""
+    if time == operations:
+        return [f"{share(time)} of the work proven"] if time else []
+    said = [f"{share(operations)} of the operations proven"] if operations else []
+    return [*said, f"{share(time)} of the time proven to be work"] if time > operations else said
+
+
+def _unexplained(fraction: float, residual: float | None) -> str:
+    """Shares of the output and the rate beside it, of which either may be none."""
+    beside = "" if residual == 0 else "any number of" if residual is None else number(residual)
+    if fraction or not beside:
+        return f"{share(fraction)} of the output unexplained" + (
+            f" and {beside} bytes a second beside it" if beside else ""
+        )
+    return f"{beside} bytes a second unexplained"
 
 
 def _time(seconds: float) -> str:

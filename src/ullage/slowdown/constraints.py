@@ -89,16 +89,20 @@ class Note:
     source: str
     trusts: tuple[Trust, ...] = ()
     """Those of the claims behind it: a figure that rests on the constraint rests on them too."""
+    doubt: float = 0.0
+    """The chance that one of those claims is wrong by its own words, 1 - confidence, added up."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Named constraints, the evidence behind each, and what has to be said loudly."""
+    """Named constraints, the evidence behind each, and what has to be said loudly: `warnings` of what nothing
+    constrains, `assumed` of what is taken in the verifier's favour."""
 
     name: str
     constraints: Constraints
     notes: Mapping[str, Note] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def with_dark_share(self, share: float) -> Scenario:
         """The same with another share of compute that nobody sees."""
@@ -139,9 +143,8 @@ UNCONSTRAINED: dict[str, float] = {
 
 
 def unconstrain(constraints: Constraints, field: str) -> Constraints:
-    """The constraints with one field as if nobody had looked. Both directions of a link go together."""
-    both = ("egress", "ingress") if field == "egress" else (field,)
-    return replace(constraints, **{name: UNCONSTRAINED[name] for name in both})  # type: ignore[arg-type]
+    """The constraints with one field as if nobody had looked."""
+    return replace(constraints, **{field: UNCONSTRAINED[field]})  # type: ignore[arg-type]
 
 
 def relax(constraints: Constraints, lever: str) -> Constraints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ullage.claims import Bound, Claim, Evidence, Interval, Trust, to_json
 from ullage.slowdown.answer import Answer
@@ -76,14 +76,16 @@ def slowdown_claim(name: str, quantiles: Quantiles, evaluation: Evaluation, what
     )
 
 
-def _behind(scenario: Scenario, fields: Iterable[str]) -> tuple[str, ...]:
+def _behind(scenario: Scenario, fields: Collection[str]) -> tuple[str, ...]:
     """What these constraints rest on, and all that the scenario warns of."""
     tags = (
         f"{field}: {note.evidence} ({describe(note.source)})"
         for field, note in sorted(scenario.notes.items())
         if field in fields
     )
-    return (*tags, *scenario.warnings)
+    doubt = sum(note.doubt for field, note in scenario.notes.items() if field in fields)
+    together = f"the claims behind it hold together with at least {max(0.0, 1 - doubt):.6g}"
+    return (*tags, *((together,) if doubt else ()), *scenario.warnings, *scenario.assumed)
 
 
 def _seen(thief: TheftRow, scenario: Scenario) -> str:
@@ -139,6 +141,7 @@ def scenario_json(evaluation: Evaluation) -> dict[str, object]:
         "reached": {f"{threshold:g}": share for threshold, share in evaluation.reached.items()},
         "evidence": weakest_evidence(evaluation.scenario),
         "warnings": list(evaluation.scenario.warnings),
+        "assumed": list(evaluation.scenario.assumed),
     }
 
 

@@ -197,7 +197,7 @@ def _scenario(reader: _Reader, root: yaml.Node) -> ScenarioFile:
     if fault := first_fault(constraints):
         field, reason = fault
         raise reader.fault(reader.lines.get(field, 1), f"{field} {reason}.")
-    scenario = Scenario(texts["name"], constraints, reader.notes, _loud(reader))
+    scenario = Scenario(texts["name"], constraints, reader.notes, _loud(reader), _assumed(reader))
     return ScenarioFile(scenario, texts["model"], ranges, "dark_share" in reader.lines)
 
 
@@ -211,12 +211,17 @@ _SILENCE = {
 def _loud(reader: _Reader) -> tuple[str, ...]:
     """What the file leaves open although strategies need it."""
     uncovered = [f"{field}: not covered, taken as unconstrained" for field in _uncovered(reader)]
-    silent = [text for field, text in _SILENCE.items() if field not in reader.lines]
+    return (*uncovered, *(text for field, text in _SILENCE.items() if field not in reader.lines))
+
+
+def _assumed(reader: _Reader) -> tuple[str, ...]:
+    """What the file leaves open and is taken in the verifier's favour."""
+    silent = []
     if "wipe_period" in reader.lines and "erased" not in reader.lines:
         silent.append("memory.erased: not given, every wipe is taken to erase all memory")
     if "covert_fraction" in reader.lines and "residual" not in reader.lines:
         silent.append("tokens.residual: not given, lengths, times and order are taken to carry nothing")
-    return (*uncovered, *silent)
+    return tuple(silent)
 
 
 def _uncovered(reader: _Reader) -> list[str]:

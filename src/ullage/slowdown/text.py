@@ -60,6 +60,7 @@ def lines(result: Answer) -> list[str]:
         ["An unknown strategy can only lower these figures. Sources and ranges: --json, or --html FILE."],
     ]  # fmt: skip
     loud = [f"UNCONSTRAINED: {warning}" for warning in shown.scenario.warnings]
+    loud += [f"ASSUMED: {line}" for line in shown.scenario.assumed]
     if loud:
         parts.insert(0, loud)
     return [line for part in parts if part for line in (*part, "")][:-1]
