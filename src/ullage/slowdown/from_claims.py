@@ -20,7 +20,9 @@ from ullage.slowdown.constraints import Constraints, Note, Scenario, check, firs
 _DAY = 86_400.0
 _HAIR = 1.02  # a metered rate counts parts of frames at the ends of its window
 _TOTAL = "total.covert_bits_per_day"
-_SUMMED = ("token.covert_capacity", "channel.residual", "wire.unexplained_fraction")
+_SUMMED = (
+    "token.covert_capacity", "token.ending_capacity", "channel.residual", "wire.unexplained_fraction",
+)  # fmt: skip
 """What a total is a sum of."""
 
 

@@ -1,7 +1,7 @@
 """What leaves a rack unaccounted for in a day, over every way out: a sum over claims, no measurement of its
 own.
 
-    total = token capacity x tokens a day + residual x messages a day
+    total = token capacity x tokens a day + (ending capacity + residual) x messages a day
           + unexplained share of the wire x bytes a day, both ways, x 8
           + telemetry + agents' answers + verdicts + metrics
 
@@ -23,6 +23,7 @@ from ullage.errors import UsageError
 NAME: Final = "total.covert_bits_per_day"
 METHOD: Final = "total/1"
 SECONDS_A_DAY: Final = 86_400
+_ENDINGS: Final = "token.ending_capacity"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def terms(claims: Iterable[Claim], traffic: Traffic, doors: Doors) -> list[Term]
     """
     factors = {
         "token.covert_capacity": traffic.output_tokens,
+        "token.ending_capacity": traffic.messages,
         "channel.residual": traffic.messages,
         "wire.unexplained_fraction": traffic.wire_bytes * 8,
     }
@@ -75,6 +77,8 @@ def terms(claims: Iterable[Claim], traffic: Traffic, doors: Doors) -> list[Term]
             continue  # nothing is known of the classes: the whole counts
         if name in factors and claim.bound is Bound.UPPER:
             found[name] = _larger(found.get(name), claim)
+    if _ENDINGS not in found and not _leaves_endings_out(found.get("token.covert_capacity")):
+        del factors[_ENDINGS]
     rows = []
     for name, factor in factors.items():
         one = found.get(name)
@@ -82,6 +86,11 @@ def terms(claims: Iterable[Claim], traffic: Traffic, doors: Doors) -> list[Term]
         rows.append(Term(name, None if value is None else max(0.0, value) * factor, one))
     rows += [Term(name, bits) for name, bits in doors.bits_per_day.items()]
     return rows
+
+
+def _leaves_endings_out(capacity: Claim | None) -> bool:
+    """Whether a token claim is of values alone: then where answers were cut off has a claim of its own."""
+    return capacity is not None and any(_ENDINGS in line for line in capacity.assumptions)
 
 
 def total_claim(claims: Iterable[Claim], traffic: Traffic, doors: Doors, racks: int = 1) -> Claim:
