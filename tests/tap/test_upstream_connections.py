@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +14,7 @@ import pytest
 
 from ullage.errors import FaultError
 from ullage.network.journal import WireJournal
-from ullage.tap.failures import LogUnavailableError
+from ullage.tap.failures import LogUnavailableError, UpstreamError
 from ullage.tap.upstream.cap import LinkCap
 from ullage.tap.upstream.connections import Address, Response, Timeouts, Upstream
 from ullage.tap.upstream.exchange import Traffic
@@ -143,3 +144,22 @@ def test_a_journal_that_fails_ends_the_connection(tmp_path: Path, when: str) -> 
             await server.one_ended()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EMFILE, LogUnavailableError), (errno.ECONNREFUSED, UpstreamError)]
+)
+def test_who_has_no_file_left_says_so_and_blames_nobody(
+    monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    async def ask() -> None:
+        async def refuse(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
+        async with upstream_of(Server(plainly)) as upstream, upstream.post("/", b"", Traffic(), stream=False):
+            pass
+
+    with pytest.raises(kind) as raised:
+        asyncio.run(ask())
+    assert ("LimitNOFILE" in str(raised.value)) == (kind is LogUnavailableError)

@@ -185,7 +185,9 @@ class TapConfig(BaseSettings):
     telemetry: Annotated[Path | None, _help("Declaration of the telemetry that may leave.")] = None
     telemetry_out: Annotated[Path | None, _help("Where its samples are written, a line each.")] = None
 
-    max_active: Annotated[_Positive, _help("Requests served at once; more get a 503.")] = 1024
+    max_active: Annotated[_Positive, _help("Answers made at once (a request has `n`); more get a 503.")] = (
+        1024
+    )
     connections: Annotated[_Positive, _help("Clients' connections at once.")] = 2048
     body_bytes: Annotated[Size, _help("Most bytes of a request's body.", ge=1024)] = 1 << 20
     head_bytes: Annotated[Size, _help("Most bytes of a request's head.", ge=1024)] = 32 << 10

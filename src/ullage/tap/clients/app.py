@@ -113,13 +113,18 @@ class TapApp:
             if self._watch.blocked(client, time.time_ns()):
                 raise RequestRefusedError(Failure.BUDGET_EXHAUSTED)
             call.kept = []
-        self._active += 1
+        choices = 1  # each is a connection to the server, and what of its answer nobody has taken yet
+        self._active += choices
         try:
             self._gateway.gate.enter()
             body = await self._read_body(call)
             request = await self._parse(endpoint, body)
             if self._greedy and float(request.temperature) > 0:
                 raise RequestRefusedError(Failure.UNSUPPORTED_FIELD, _GREEDY_ALONE, "temperature")
+            if self._active + request.choices - 1 > self._max_active:
+                raise RequestRefusedError(Failure.OVERLOADED)
+            self._active += request.choices - choices
+            choices = request.choices
             self._gateway.meters.bytes_from_client += len(body)
             self._gateway.meters.prompt_tokens += len(request.prompt_ids) * request.choices
             await self._gateway.answer(request, len(body), call)
@@ -127,7 +132,7 @@ class TapApp:
             self._budgets.charge(client, call.sent, time.time_ns())
             if self._watch is not None and call.kept:
                 self._watch.observe(client, b"".join(call.kept), time.time_ns())
-            self._active -= 1
+            self._active -= choices
             self._gateway.gate.leave()
 
     async def _parse(self, endpoint: Endpoint, body: bytes) -> CompletionRequest:

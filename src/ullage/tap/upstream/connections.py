@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections import deque
@@ -170,6 +171,10 @@ class Upstream:
         except TimeoutError as error:
             raise UpstreamError(Failure.UPSTREAM_UNREACHABLE, "no connection in time") from error
         except (OSError, ssl.SSLError) as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # that is no fault of the server's
+                raise FaultError(
+                    "The tap may open no more files: raise its limit (LimitNOFILE), or lower --max-active."
+                ) from error
             raise UpstreamError(Failure.UPSTREAM_UNREACHABLE, "no connection") from error
         if self.journal is not None:
             local, remote = (connection.transport.get_extra_info(name) for name in ("sockname", "peername"))
