@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ullage.enforce.accounting import Ledger, Tally, lateness_bits
+from ullage.log.record import ClosePart
+from ullage.tap.reply import Reply
 
 COUNT = st.integers(0, 10**9 - 1)
 
@@ -56,6 +60,18 @@ def test_a_ledger_adds_up_a_log() -> None:
     ]
     assert Ledger.of(details) == Ledger(12, 3)
     assert Ledger.of(details).bits == lateness_bits(12, 3)
+
+
+def test_an_answer_that_the_tap_ended_keeps_its_late_slots() -> None:
+    """They were seen, whatever came after."""
+    choice: Any = SimpleNamespace(
+        record=SimpleNamespace(closed=False, counter=3, output_ids=[4, 5]),
+        detail=Tally(9, 1, 2, "", slots=7, late=2).sentence(),
+    )
+    nothing: Any = None
+    [close] = Reply(nothing, [choice], nothing).closes_of_abort("the tap was stopped")
+    assert isinstance(close, ClosePart)
+    assert Tally.parse(close.detail) == Tally(9, 1, 2, "the tap was stopped", 7, 2)
 
 
 @given(st.booleans(), st.booleans())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
 from ullage.enforce.accounting import Ledger, lateness_bits
-from ullage.tap.pacing.enforced import Piece, Slots, Watch, slotted
+from ullage.tap.pacing.enforced import SLACK, Piece, Slots, Watch, slotted
 
 INTERVAL = 0.05
 
@@ -74,6 +75,37 @@ def test_a_failure_ends_the_wait() -> None:
 
     with pytest.raises(RuntimeError, match="lost"):
         asyncio.run(asyncio.wait_for(use(), 5))
+
+
+def test_who_stands_still_over_a_slot_is_late_as_well() -> None:
+    """What a server gives the tap to read moves a release as much as what it keeps back."""
+
+    async def use() -> Slots:
+        loop = asyncio.get_running_loop()
+        slots = Slots(INTERVAL, 4, loop.time(), Watch(lambda _: None))
+        loop.call_later(INTERVAL * 0.6, time.sleep, INTERVAL * 6)
+        await slots.next()
+        passed = (loop.time() - slots.start) / INTERVAL
+        assert slots.late >= 5
+        assert slots.watch.ledger == Ledger(slots=1, late=slots.late)
+        assert 1 + slots.late <= passed < 2 + slots.late + SLACK  # it left at one of its slots
+        return slots
+
+    asyncio.run(use())
+
+
+def test_who_leaves_at_a_missed_slot_has_seen_that_it_was_late() -> None:
+    async def use(wait: float) -> Ledger:
+        slots = Slots(INTERVAL, 4, asyncio.get_running_loop().time(), Watch(lambda _: None))
+        await asyncio.sleep(wait * INTERVAL)
+        slots.left()
+        assert (slots.released, slots.late) == (slots.watch.ledger.slots, slots.watch.ledger.late)
+        return slots.watch.ledger
+
+    assert asyncio.run(use(0.2)) == Ledger()
+    late = asyncio.run(use(3.5))
+    assert late.slots == 1
+    assert late.late >= 3
 
 
 def test_drafts_count_until_half_a_slot_before_theirs() -> None:

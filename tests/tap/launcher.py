@@ -48,7 +48,7 @@ def main() -> int:
     try:
         keys = load_tap_keys(Path(options["keys"]))
         writer = open_log(Path(options["log"]), keys, declaration)
-        past = read_past(Path(options["log"]), keys, time.time_ns())
+        past = read_past(Path(options["log"]), keys, time.time_ns(), settings.pace, settings.allowance)
         serve(settings, writer, keys, small_tokenizer(), past)
     except UllageError as error:
         sys.stderr.write(f"{error}\n")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -15,13 +17,21 @@ from hypothesis import strategies as st
 from tests.tap.scripted_upstream import ScriptedUpstream
 from tests.tap.tap_process import TapProcess
 from tests.tap.test_operations import _free_port
+from ullage.enforce.accounting import Ledger as EnforcementLedger
 from ullage.enforce.accounting import lateness_bits
 from ullage.errors import UsageError
+from ullage.log.record import Outcome, Record
 from ullage.tap.config import read_config
 from ullage.tap.explain import explain
 from ullage.tap.failures import RequestRefusedError
-from ullage.tap.pacing.ledger import seen_bits
+from ullage.tap.gateway import Gateway
+from ullage.tap.meters import Meters
+from ullage.tap.pacing.grid import Pace
+from ullage.tap.pacing.ledger import Allowance, Ledger, seen_bits
+from ullage.tap.parts import counts_since_start
+from ullage.tap.past import Past, past_of
 from ullage.tap.residual.capacity import STEPS, Counts, CovertBudget, CovertTerms, Release
+from ullage.tap.residual.channels import observed_in
 
 DAY = 86_400 * 10**9
 RELEASES: tuple[Release, ...] = ("at-once", "slots", "enforced-slots")
@@ -71,6 +81,65 @@ def test_each_way_of_release_has_its_formula() -> None:
     assert CovertTerms(1, 0.0, "enforced-slots").bits(seen) == pytest.approx(lateness_bits(40, 2))
     at_once = CovertTerms(1, 0.5, "at-once", patience=600.0).bits(seen)
     assert at_once > 500 + 10 * math.log2(600_000)  # a moment each is the least that is counted
+
+
+def record(
+    counter: int, length: int, *, group: int | None = None, stream: bool = True, detail: str = "",
+    outcome: Outcome = "complete", closed: int = 10**9,
+) -> Record:  # fmt: skip
+    """A record with so many tokens."""
+    first = counter if group is None else group
+    opened = SimpleNamespace(
+        group=first, choice=counter - first, stream=stream, time_received=0, counter=counter
+    )
+    close = SimpleNamespace(
+        output_ids=tuple(range(length)), outcome=outcome, detail=detail, time_closed=closed, bytes_to_client=0
+    )
+    made: Any = SimpleNamespace(open=opened, close=close, counter=counter, chunks=())
+    return cast("Record", made)
+
+
+def test_every_choice_of_a_stream_shows_its_times() -> None:
+    """The first is one token long, the other two hundred and fifty-six: all are seen."""
+    both = [record(0, 1), record(1, 256, group=0)]
+    assert observed_in(both, None).opportunities == 258  # every token, and the end
+    assert observed_in(both, Pace(0.1, 32)).opportunities == 8
+    assert observed_in(both, Pace(0.1, 32, pad_to=512)).opportunities == 16
+    assert observed_in(both, None).messages == 1
+    assert observed_in(both, None).longest == 256
+
+
+def test_an_answer_s_lateness_counts_once_whatever_its_choices() -> None:
+    late = "late by 3 slots in 2 steps"
+    both = [record(0, 4, detail=f"{late}; 1 exceptions not the server's"), record(1, 4, group=0, detail=late)]
+    assert observed_in(both, Pace(0.1)).exceptions == 3
+
+
+def test_a_restart_forgets_nothing_of_the_allowance() -> None:
+    allowance = Allowance(share=0.0, burst=10.0, drip=3600.0)
+    hour = 3600 * 10**9
+    late = record(0, 4, detail="late by 3 slots in 2 steps", closed=hour)
+    failed = record(1, 0, outcome="upstream-failed", closed=2 * hour)
+    past = past_of([failed, late], 4 * hour, Pace(0.1), allowance)
+    assert past.allowance_left == pytest.approx(10 - 2 + 1 - 1 + 2)
+    spent = [record(number, 0, outcome="upstream-failed", closed=hour) for number in range(20)]
+    assert past_of(spent, hour, Pace(0.1), allowance).allowance_left == 0
+    ledger = Ledger(allowance, lambda: 0.0, lambda: None, 0.0)
+    assert not ledger.exception("failed")
+    assert past_of([], hour, Pace(0.1)).allowance_left is None
+
+
+def test_late_slots_of_other_days_are_not_todays() -> None:
+    """What enforcement counts goes on over restarts; the day's budget takes what came since."""
+    lateness, gateway = EnforcementLedger(100_000, 400), SimpleNamespace()
+    counted = replace(lateness)
+    gateway.meters = Meters()
+    gateway.enforcement = SimpleNamespace(watch=SimpleNamespace(ledger=counted))
+    past = Past(lateness=lateness, counts=Counts(slots=100))
+    counted.slots += 7
+    counted.late += 1
+    found = counts_since_start(cast("Gateway", gateway), None, past)
+    assert (found.slots, found.late) == (7, 1)
 
 
 def test_a_new_day_gives_a_new_budget_and_a_clock_that_goes_back_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import resource
 import socket
 import ssl
 import stat
@@ -31,6 +32,7 @@ from ullage.tap.config import read_config
 from ullage.tap.explain import explain
 from ullage.tap.failures import RequestRefusedError
 from ullage.tap.operations.metrics import DECLARATION, MetricsPage
+from ullage.tap.pacing.schedule import read_sentence
 from ullage.tap.past import past_of
 from ullage.tap.run import _listen
 from ullage.tap.units import parse_duration, parse_rate, parse_share, parse_size
@@ -45,8 +47,8 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _post(tap: TapProcess, **options: Any) -> httpx.Response:
-    return httpx.post(f"{tap.url}/v1/completions", json={"prompt": "a"}, timeout=30, **options)
+def _post(tap: TapProcess, n: int = 1, **options: Any) -> httpx.Response:
+    return httpx.post(f"{tap.url}/v1/completions", json={"prompt": "a", "n": n}, timeout=30, **options)
 
 
 def test_the_operators_address(tmp_path: Path) -> None:
@@ -226,6 +228,52 @@ def test_a_queue_that_is_too_long_is_refused(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
         assert len(tap.records()) == 8  # the refused one took no counter
         assert tap.stop() == (0, "")
+
+
+def test_waiting_for_the_cap_is_not_the_servers_lateness(tmp_path: Path) -> None:
+    """One client's long prompts hold up the others. The server answers at once, and has no allowance."""
+    with ScriptedUpstream() as upstream, TapProcess(
+        tmp_path, upstream.url, settings={"cap": 4000.0}, timeouts={"total": 60.0},
+        pace={"slot": 0.05, "lead": 2}, allowance={"share": 0.0, "burst": 0.0, "drip": 0.0},
+    ) as tap:  # fmt: skip
+
+        async def ask() -> list[int]:
+            async with httpx.AsyncClient(timeout=60) as client:
+                long, short = {"prompt": "x" * 400, "max_tokens": 4}, {"prompt": "x", "max_tokens": 4}
+                asked = [
+                    asyncio.ensure_future(client.post(f"{tap.url}/v1/completions", json=body))
+                    for body in [long] * 7 + [short]
+                ]
+                return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+        assert asyncio.run(ask()) == [200] * 8  # all would be 503 had it been the server's
+        details = [record.close.detail for record in tap.records() if record.close is not None]
+        steps, beyond = zip(*map(read_sentence, details), strict=True)
+        assert sum(steps) == 0
+        assert sum(beyond) > 0  # what held them up is counted all the same
+        assert tap.stop() == (0, "")
+
+
+def test_choices_are_counted_and_not_requests(tmp_path: Path) -> None:
+    """Each is a connection to the server, and an answer that is held until it is whole."""
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, max_active=4) as tap:
+        assert _post(tap, n=4).status_code == 200
+        refused = _post(tap, n=5)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        assert _post(tap, n=4).status_code == 200  # nothing is left over
+        assert len(tap.records()) == 8
+        assert tap.stop() == (0, "")
+
+
+def test_a_tap_without_files_does_not_blame_the_server(tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream, TapProcess(tmp_path, upstream.url, max_active=64) as tap:
+        assert tap.process is not None
+        open_files = len(list(Path(f"/proc/{tap.process.pid}/fd").iterdir()))
+        resource.prlimit(tap.process.pid, resource.RLIMIT_NOFILE, (open_files + 12, open_files + 12))
+        assert _post(tap, n=16).status_code in (500, 503)  # a connection or the log, whichever was last
+        outcomes = {record.close.outcome for record in tap.records() if record.close is not None}
+        assert "upstream-failed" not in outcomes
+        tap.stop()
 
 
 def test_budgets_of_a_day(tmp_path: Path) -> None:

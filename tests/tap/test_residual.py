@@ -72,8 +72,8 @@ def test_without_slots_time_says_more_than_the_bar_allows() -> None:
     ("detail", "found"),
     [
         ("late by 8 slots in 2 steps; token ids not canonical from position 3", (2, 0)),
-        ("late by 8 slots in 2 steps; the tap itself late 14 times; the server hung up", (2, 14)),
-        ("the tap itself late 3 times", (0, 3)),
+        ("late by 8 slots in 2 steps; 14 exceptions not the server's; the server hung up", (2, 14)),
+        ("3 exceptions not the server's", (0, 3)),
         ("token ids not canonical from position 3", (0, 0)),
         ("the server said: late by 8 slots in 2 steps", (0, 0)),
         ("", (0, 0)),
@@ -146,6 +146,22 @@ def test_a_total_is_of_one_model_and_of_what_was_stated() -> None:
     assert any("stated here" in line for line in found.assumptions)
     with pytest.raises(UsageError, match="one model"):
         total_claim([one, other, CLAIMS[2]], TRAFFIC, DOORS)
+
+
+def test_where_answers_were_cut_off_is_in_the_total() -> None:
+    """An exact audit's token claim is of values alone; endings have a claim of their own."""
+    endings = _claim("token.ending_capacity", 0.2)
+    more = total_claim([*CLAIMS, endings], TRAFFIC, DOORS).value or 0
+    assert more - (total_claim(CLAIMS, TRAFFIC, DOORS).value or 0) == pytest.approx(0.2 * 2 * 86_400)
+    exact = CLAIMS[0].model_copy(update={"assumptions": ("Endings are token.ending_capacity's.",)})
+    assert total_claim([exact, *CLAIMS[1:]], TRAFFIC, DOORS).value is None
+    assert total_claim([exact, *CLAIMS[1:], endings], TRAFFIC, DOORS).value == pytest.approx(more)
+
+
+def test_the_allowance_drips_over_all_days() -> None:
+    month = residual.allowed_channels(10_000, 1.0, Allowance(), PACE, days=30)
+    assert "at most 1896 of 10000" in month.because
+    assert month.bits > 2 * residual.allowed_channels(10_000, 1.0, Allowance(), PACE).bits
 
 
 def test_a_total_without_end_is_none() -> None:

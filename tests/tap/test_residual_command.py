@@ -17,6 +17,7 @@ from tests.tap.tap_process import TapProcess
 from ullage.claims import Evidence, read_claims
 from ullage.enforce.accounting import Ledger
 from ullage.tap.residual.channels import Observed, enforced_channels
+from ullage.tap.residual.of_log import left_without_slots
 
 SLOT = 0.05
 
@@ -85,6 +86,14 @@ def test_records_that_cannot_be_read_may_have_been_late(tmp_path: Path) -> None:
     found = residual(tap)
     assert found.returncode == 2
     assert "sealed" in found.stderr
+
+
+@pytest.mark.parametrize("detail", ["enforced: 8 drafted, 0 replaced, 0 decoded alone", ""])
+def test_what_left_without_slots_is_open_whatever_is_said_of_slots(detail: str) -> None:
+    """The reference's tokens at once: its records name no slots, so that any moment may have been chosen."""
+    slotted = "enforced: 8 drafted, 0 replaced, 0 decoded alone; 0 late in 2 slots"
+    assert not left_without_slots([slotted, slotted])
+    assert left_without_slots([slotted, detail]) == bool(detail)
 
 
 def test_enforced_slots_carry_the_bits_of_their_lateness() -> None:

@@ -46,10 +46,9 @@ def _run(config: Path | None, check: bool, flags: dict[str, Any]) -> None:
         calm_collector()
         writer = open_log(settings.log, tap_keys, declaration)
         counted = settings.day_bytes is not None or settings.covert_day_bits is not None
-        slot_tokens = settings.slot_tokens if settings.slot else None
         past = (
-            read_past(settings.log, tap_keys, time.time_ns(), slot_tokens)
-            if counted or (settings.enforce and settings.slot)
+            read_past(settings.log, tap_keys, time.time_ns(), settings.pace, settings.allowance)
+            if counted or settings.slot
             else None
         )
         serve(tap_settings, writer, tap_keys, tokenizer, past)

@@ -117,11 +117,17 @@ class Gateway:
         envelope = Envelope(
             request.endpoint, log_id, records[0].counter, created, self._name, len(request.prompt_ids)
         )
-        reply = Reply(request, choices, envelope, self._releaser.schedule(request, records[0].counter))
+        schedule = self._releaser.schedule(request, records[0].counter)
+        if schedule is not None:
+            for choice in choices:
+                choice.traffic.hold_up = schedule.hold_up
+        reply = Reply(request, choices, envelope, schedule)
         try:
             await self._attempt(reply, opens, release)
         except asyncio.CancelledError:
             reading = [choice.reading for choice in choices if choice.reading is not None]
+            if release.gone and schedule is not None:
+                schedule.gone()
             if release.gone and reading:
                 self._reading.update(reading)
                 await asyncio.shield(self._in_background(self._close_when_read(reply, reading)))

@@ -79,7 +79,7 @@ def build(
     cap = None if settings.cap is None else LinkCap.make(settings.cap, settings.cap_patience, time.monotonic)
     journal = _wire_journal(settings, recorder.log.header.log_id)
     upstream = Upstream(Address.parse(settings.upstream), settings.timeouts, cap, journal)
-    pacer = _pacer(settings, keys, gate)
+    pacer = _pacer(settings, keys, gate, past)
     gateway = Gateway(
         recorder,
         upstream,
@@ -91,7 +91,9 @@ def build(
         pacer=pacer,
     )
     if settings.covert is not None:
-        covert = CovertBudget(settings.covert, lambda: _counts(gateway, pacer), past.counts, past.time_ns)
+        covert = CovertBudget(
+            settings.covert, lambda: counts_since_start(gateway, pacer, past), past.counts, past.time_ns
+        )
         budgets.further = covert
     else:
         covert = None
@@ -152,7 +154,7 @@ def _is_ipv4(host: str) -> bool:
     return True
 
 
-def _pacer(settings: TapSettings, keys: TapKeys, gate: Gate) -> Pacer | None:
+def _pacer(settings: TapSettings, keys: TapKeys, gate: Gate, past: Past) -> Pacer | None:
     pace = settings.pace
     if pace is None:
         return None
@@ -163,12 +165,12 @@ def _pacer(settings: TapSettings, keys: TapKeys, gate: Gate) -> Pacer | None:
             "the server was late or failed more often than is allowed; nothing is released for now",
         )
 
-    ledger = Ledger(settings.allowance, time.monotonic, exhausted)
+    ledger = Ledger(settings.allowance, time.monotonic, exhausted, past.allowance_left)
     return Pacer(pace, ReleaseClock(pace.slot, pace.order, keys.seed), ledger)
 
 
-def _counts(gateway: Gateway, pacer: Pacer | None) -> Counts:
-    """What was answered since the tap began."""
+def counts_since_start(gateway: Gateway, pacer: Pacer | None, past: Past) -> Counts:
+    """What was answered since the tap began; enforcement counts on from what it was told of the past."""
     meters, enforcement = gateway.meters, gateway.enforcement
     kept = None if enforcement is None else enforcement.watch.ledger
     return Counts(
@@ -176,8 +178,8 @@ def _counts(gateway: Gateway, pacer: Pacer | None) -> Counts:
         tokens=meters.output_tokens,
         releases=meters.releases if pacer is None else pacer.ledger.opportunities,
         exceptions=meters.failed if pacer is None else pacer.ledger.exceptions.total() + pacer.ledger.own,
-        slots=0 if kept is None else kept.slots,
-        late=0 if kept is None else kept.late,
+        slots=0 if kept is None else kept.slots - past.lateness.slots,
+        late=0 if kept is None else kept.late - past.lateness.late,
     )
 
 

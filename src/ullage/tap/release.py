@@ -7,8 +7,7 @@ Each piece is on record before it leaves (`ullage.tap.recorder`). What becomes o
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,7 +16,7 @@ from ullage.tap.choices.choice import Choice, pull
 from ullage.tap.choices.enforced import Enforcement, pull_enforced
 from ullage.tap.clients.request import CompletionRequest
 from ullage.tap.clients.response import error_event
-from ullage.tap.failures import Failure, UpstreamError, error_body
+from ullage.tap.failures import Failure, error_body
 from ullage.tap.meters import Meters
 from ullage.tap.pacing.schedule import Pacer, Schedule
 from ullage.tap.recorder import Recorder
@@ -108,7 +107,7 @@ class Releaser:
         It is put on record then, too, and not when it came: others read the log (`ullage.tap.pacing.grid`).
         """
         pace = schedule.pace
-        async with _until(schedule):
+        async with schedule.in_time():
             await self._pull_all(reply)
         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
         slot = schedule.place(groups - 1)
@@ -164,8 +163,10 @@ class Releaser:
             number, groups = 0, None
             while groups is None or number < groups:
                 if groups is None:
-                    async with _until(schedule):
-                        ended = await self._has_group(tasks, wake, reply, pace.tokens)
+                    async with schedule.in_time():
+                        # A stream that begins after its length waits for all of it.
+                        most = None if schedule.whole_first else pace.tokens
+                        ended = await self._has_group(tasks, wake, reply, most)
                     if ended:
                         groups = pace.groups(max(len(choice.transcript.ids) for choice in reply.choices))
                 slot = schedule.place(number, groups)
@@ -185,9 +186,9 @@ class Releaser:
             await _cancel(tasks)
 
     async def _has_group(
-        self, tasks: Sequence[asyncio.Task[None]], wake: asyncio.Event, reply: Reply, tokens: int
+        self, tasks: Sequence[asyncio.Task[None]], wake: asyncio.Event, reply: Reply, tokens: int | None
     ) -> bool:
-        """Wait until the next group of every choice is there; True when all choices have ended.
+        """Wait until the next group of every choice is there, or all (None); True when all have ended.
 
         A full group may be the last one, which carries the end: so one token more is waited for. What
         remains of outputs that are at their end is the last group, and waits for the responses' ends.
@@ -195,7 +196,7 @@ class Releaser:
         ended = False
         while not ended:
             # Looked at before anything is waited for: one event may have brought several groups.
-            full = [len(choice.pending) > tokens for choice in reply.choices]
+            full = [tokens is not None and len(choice.pending) > tokens for choice in reply.choices]
             at_end = [choice.transcript.finish_reason is not None for choice in reply.choices]
             ready = any(full) and all(one or other for one, other in zip(full, at_end, strict=True))
             if ready and not all(task.done() for task in tasks):
@@ -243,16 +244,6 @@ async def _all_ended(tasks: Sequence[asyncio.Task[None]], wake: asyncio.Event) -
     for task in ended:
         task.result()
     return len(ended) == len(tasks)
-
-
-@contextlib.asynccontextmanager
-async def _until(schedule: Schedule) -> AsyncIterator[None]:
-    """What the server has not brought by the last slot is a failure. Raises UpstreamError."""
-    try:
-        async with asyncio.timeout_at(schedule.deadline):
-            yield
-    except TimeoutError as error:
-        raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "not there by the last slot") from error
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:

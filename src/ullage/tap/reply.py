@@ -156,14 +156,17 @@ class Reply:
         return parts
 
     def closes_of_abort(self, detail: str) -> list[Part]:
-        """Closes of what is still open when the tap itself ends: how much was sent is not known."""
+        """Closes of what is still open when the tap itself ends: how much was sent is not known.
+
+        What a choice has to say of itself so far stays: its late slots have been seen.
+        """
         return [
             ClosePart(
                 bytes_from_upstream=None,
                 bytes_to_client=None,
                 bytes_to_upstream=None,
                 counter=choice.record.counter,
-                detail=self._detail(detail),
+                detail=self._detail("; ".join(part for part in (choice.detail, detail) if part)),
                 finish_reason=None,
                 outcome="aborted",
                 output_ids=tuple(choice.record.output_ids),

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
@@ -198,7 +198,7 @@ def serve(
             parts = build(settings, recorder, keys, tokenizer, past)
             config.app = parts.app
             if settings.enforce is not None:
-                watch = Watch(tell_operator, settings.enforce.lateness_budget, past.lateness)
+                watch = Watch(tell_operator, settings.enforce.lateness_budget, replace(past.lateness))
                 connecting = _connect(settings.enforce, writer.header, tokenizer, watch)
                 parts.gateway.enforcement = runner.run(connecting)
             runner.run(_serve(config, listener, operations, parts))

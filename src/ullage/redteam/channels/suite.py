@@ -121,7 +121,7 @@ def play(channel: Channel, end: int, game: Game, *, slots: bool) -> Result:
         keys = folder / "keys"
         reader = LogReader.open(folder / "log", load_verifier(keys / "log.pub"), load_opener(keys))
         observed = observed_in(
-            reader.records(include_uncovered=True), game.pace.tokens if slots else None, client.messages
+            reader.records(include_uncovered=True), game.pace if slots else None, client.messages
         )
         if isinstance(channel, LogOrder):
             closes = _places_of_closes(reader)

@@ -20,7 +20,7 @@ from ullage.tap.upstream.connections import Response, Traffic, Upstream
 from ullage.tap.upstream.link import DEFAULT_LINK, Link
 from ullage.tap.upstream.whole import COMPLETIONS_PATH
 
-_BODY_BASE = 1 << 20
+_BODY_BASE = 64 << 10  # what an answer may have beside its tokens: more is time that the tap stands still
 _BODY_PER_TOKEN = 512  # a token's id and text in a whole answer
 _EVENT_PER_TOKEN = 4096  # a token's event in a stream
 _AT_ONCE = 64  # tokens of a whole answer that are decoded without a look at the clock

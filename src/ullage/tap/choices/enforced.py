@@ -106,6 +106,12 @@ async def _pull_enforced(  # noqa: PLR0917 - as `pull_enforced`
                 _agree(reason, choice)
                 choice.detail = tally.sentence()
                 progress()
+    except asyncio.CancelledError:
+        if slots is not None:
+            slots.left()
+            tally.slots, tally.late = slots.released, slots.late
+            choice.detail = tally.sentence()
+        raise
     except EnforcerError as error:
         tally.failure = str(error)
         choice.error = UpstreamError(Failure.ENFORCER_UNAVAILABLE, tally.sentence(), refused=True)

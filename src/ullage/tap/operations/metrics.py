@@ -29,7 +29,11 @@ _HELP: Final[dict[str, tuple[int, int, str]]] = {
     "link_sent_bytes_total": (1_000_000, 64, "HTTP bytes sent to the server"),
     "link_received_bytes_total": (1_000_000, 64, "HTTP bytes received of the server"),
     "client_sent_bytes_total": (1_000_000, 256, "body bytes released to clients"),
-    "tap_delays_total": (10, 64, "steps by which the tap itself was late"),
+    "tap_delays_total": (
+        10,
+        64,
+        "exceptions beyond the server's: by the tap, its cap, or a client that left",
+    ),
     "telemetry_samples_total": (10, 2, "samples of telemetry let out"),
     "monitor_payload_bits_total": (1000, 16, "payload bits that the monitor found in answers"),
     "monitor_skipped_total": (10, 8, "answers that the monitor did not read"),

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from ullage.enforce.accounting import Ledger
 from ullage.enforce.protocol import FinishReason
 
+SLACK = 0.5
+"""Of a slot, after its beginning: who leaves within it leaves in it."""
 Piece = tuple[tuple[int, ...], FinishReason | None]
 
 
@@ -66,13 +68,29 @@ class Slots:
 
     async def next(self) -> None:
         """Wait for the slot that what is ready now belongs to."""
-        now = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
         self.released += 1
-        behind = now - self._time(self.released)
-        missed = math.ceil(behind / self.interval) if behind > 0 else 0
+        missed = self._missed(clock())
         self.late += missed
+        while (wait := self._time(self.released) - clock()) > 0:
+            await asyncio.sleep(wait)
+            # Who stands still over the slot, with what a server gave him to read, is late as well.
+            late = max(0, self._missed(clock() - SLACK * self.interval))
+            self.late += late
+            missed += late
         self.watch.count(missed)
-        await asyncio.sleep(max(0.0, self._time(self.released) - now))
+
+    def left(self) -> None:
+        """Nobody waits any more. A slot that is past without its tokens was late, and that was seen."""
+        missed = self._missed(asyncio.get_running_loop().time(), 1)
+        if missed > 0:
+            self.released += 1
+            self.late += missed
+            self.watch.count(missed)
+
+    def _missed(self, now: float, ahead: int = 0) -> int:
+        behind = now - self._time(self.released + ahead)
+        return math.ceil(behind / self.interval) if behind > 0 else 0
 
     def deadline(self, known: int) -> float:
         """Until when drafts may come if `known` tokens are known: half an interval before their slot."""

@@ -24,6 +24,7 @@ Order = Literal["fifo", "keyed"]
 
 LATE_STEPS: Final = 6  # the latest an answer may be: 2^6 - 1 slots
 GUARD_SHARE: Final = 0.1  # of a slot, before each slot, in which no answer is parsed
+SETTLING: Final = 0.002  # seconds by which a timer may be late while the tap keeps up: no client aims better
 RECORD_SHARE: Final = 0.5  # of a slot, before each slot, at which what it releases is put on record
 
 
@@ -76,6 +77,7 @@ class ReleaseClock:
         self._order = order
         self._key = key
         self._waiting: dict[tuple[int, float], list[tuple[bytes, asyncio.Future[None]]]] = {}
+        self._settled: int | None = None  # the last boundary by which all that had come was dealt with
 
     def next_slot(self, ahead: float = 0.0) -> int:
         """The number of the first slot that is still to come, or whose moment `ahead` slots before it is."""
@@ -98,6 +100,38 @@ class ReleaseClock:
         until = self.next_slot() * self.interval
         if until - loop.time() < self.interval * GUARD_SHARE:
             await asyncio.sleep(until - loop.time() + self.interval * GUARD_SHARE / 2)
+
+    def unsettled(self) -> int:
+        """How many boundaries of slots what is read now may have come before.
+
+        0 unless the tap stands still over one, or has just done so: once it keeps up with its timers again,
+        it has read all that had come meanwhile. Begins to watch when it is first asked.
+        """
+        boundary = self.next_slot() - 1
+        if self._settled is None:
+            self._settled = boundary
+            self._watch_boundary()
+        missed = max(0, boundary - self._settled)
+        return 0 if missed == 1 and self._since(boundary) <= SETTLING else missed
+
+    def _since(self, boundary: int) -> float:
+        return asyncio.get_running_loop().time() - boundary * self.interval
+
+    def _watch_boundary(self) -> None:
+        self._when_settled(self.next_slot() * self.interval)
+
+    def _when_settled(self, due: float) -> None:
+        """Settled once a timer is in time: then all that had come has been read."""
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            if loop.time() - due > SETTLING:
+                self._when_settled(loop.time() + SETTLING)
+            else:
+                self._settled = self.next_slot() - 1
+                self._watch_boundary()
+
+        loop.call_at(due, look)
 
     def _rank(self, slot: int, counter: int) -> bytes:
         if self._order == "fifo":

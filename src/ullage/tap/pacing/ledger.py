@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,6 +91,20 @@ class Allowance:
         dripped = seconds / self.drip if self.drip > 0 else 0.0
         return math.floor(self.burst + self.share * opportunities + dripped)
 
+    def left_after(self, spent: Iterable[tuple[int, float, int]], now: int) -> float:
+        """What is left at `now` (ns) after entries of (ns, opportunities, exceptions) in any order."""
+        left, before = self.burst, None
+        for time, opportunities, exceptions in sorted(spent):
+            dripped = self._dripped(before, time)
+            left = max(0.0, min(self.burst, left + dripped + self.share * opportunities) - exceptions)
+            before = time
+        return min(self.burst, left + self._dripped(before, now))
+
+    def _dripped(self, before: int | None, now: int) -> float:
+        if before is None or self.drip <= 0:
+            return 0.0
+        return max(0, now - before) / 1e9 / self.drip
+
 
 class Ledger:
     """Counts opportunities and exceptions, and says when there may be no more of them.
@@ -99,15 +113,20 @@ class Ledger:
     """
 
     def __init__(
-        self, allowance: Allowance, clock: Callable[[], float], exhausted: Callable[[], None]
+        self,
+        allowance: Allowance,
+        clock: Callable[[], float],
+        exhausted: Callable[[], None],
+        left: float | None = None,
     ) -> None:
+        """`left`: of the allowance, where a log tells of exceptions before; None for all of it."""
         self.opportunities = 0
         self.exceptions: Counter[str] = Counter()
-        self.own = 0  # exceptions that are the tap's, beyond any allowance
+        self.own = 0  # exceptions that are not the server's, beyond any allowance
         self._allowance = allowance
         self._clock = clock
         self._exhausted = exhausted
-        self._left = allowance.burst
+        self._left = allowance.burst if left is None else left
         self._updated = clock()
 
     @property

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from ullage.tap.failures import Failure, UpstreamError
@@ -16,12 +20,12 @@ from ullage.tap.pacing.grid import (
 )
 from ullage.tap.pacing.ledger import FAILED, Ledger, late_kind
 
-_SENTENCE = re.compile(r"(?:late by \d+ slots in (\d+) steps)?(?:; )?(?:the tap itself late (\d+) times)?")
+_SENTENCE = re.compile(r"(?:late by \d+ slots in (\d+) steps)?(?:; )?(?:(\d+) exceptions not the server's)?")
 
 
 def read_sentence(detail: str) -> tuple[int, int]:
-    """(steps by which this answer was late, times that the tap itself was) in a record's detail, which begins
-    with it.
+    """(steps by which this answer was late, exceptions that are not the server's) in a record's detail, which
+    begins with it.
     """
     found = _SENTENCE.match(detail)
     steps, own = found.groups() if found else (None, None)
@@ -39,16 +43,23 @@ class Pacer:
     pace: Pace
     clock: ReleaseClock
     ledger: Ledger
-    _untold: int = 0  # times that the tap itself was late, and that stand in no record yet
+    _untold: int = 0  # exceptions that are not the server's, and that stand in no record yet
 
     def schedule(self, max_tokens: int, counter: int, *, whole_first: bool = False) -> Schedule:
         """The slots of a request that has arrived now. `whole_first`: a stream that begins when a whole
         answer could have left, because the server is asked for one.
+
+        What the tap reads just after it stood still may have come before a slot's boundary and is dealt with
+        after it: a server that gives the tap much to read moves others' answers so, and each boundary counts.
         """
+        for _ in range(self.clock.unsettled()):
+            self.own_delay()
         return Schedule(self, max_tokens, counter, whole_first)
 
     def own_delay(self) -> None:
-        """The tap itself was late by a step: found out when the answer's own record is closed, perhaps."""
+        """An exception that is not the server's: the tap was late by a step, its cap held a request up, or a
+        client left. Found out when the answer's own record is closed, perhaps.
+        """
         self.ledger.own += 1
         self._untold += 1
 
@@ -67,7 +78,10 @@ class Schedule:
         self._counter = counter
         self._first = pacer.clock.next_slot() + pacer.pace.lead
         self._most = pacer.pace.groups(max_tokens)
-        self._whole_first = whole_first
+        self.whole_first = whole_first
+        self._placed = 0  # groups that have come
+        self._held = 0.0  # seconds for which the link's cap has held the request up
+        self._deadlines: set[asyncio.Timeout] = set()
         self.late = 0  # slots by which everything has moved
         self.exceptions = 0  # of this request, its failure aside
         self._unsaid: str | None = None  # the kind of one that has not shown yet
@@ -77,10 +91,47 @@ class Schedule:
         """How the tap releases."""
         return self._pacer.pace
 
-    @property
-    def deadline(self) -> float:
+    @contextlib.asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """What the server has not brought by the last slot is a failure. Raises UpstreamError."""
+        try:
+            async with asyncio.timeout_at(self._deadline()) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    yield
+                finally:
+                    self._deadlines.discard(deadline)
+        except TimeoutError as error:
+            raise UpstreamError(Failure.UPSTREAM_TIMEOUT, "not there by the last slot") from error
+
+    def _deadline(self) -> float:
         """The event loop's time from which no answer can be in time any more."""
         return (self._last_slot() - RECORD_SHARE) * self._pacer.clock.interval
+
+    def hold_up(self, seconds: float) -> None:
+        """The link's cap has held the request up for so long in all: all of it moves by as many slots.
+
+        Other clients' requests bring that about, so it costs the server no allowance.
+        """
+        slots = math.ceil(seconds / self._pacer.clock.interval) - math.ceil(
+            self._held / self._pacer.clock.interval
+        )
+        self._held = max(self._held, seconds)
+        while slots > 0:
+            step = lateness_step(slots)
+            moved = slots_of_step(LATE_STEPS if step is None else step)
+            slots -= moved
+            self.late += moved
+            self._pacer.own_delay()
+        for deadline in self._deadlines:
+            deadline.reschedule(self._deadline())
+
+    def gone(self) -> None:
+        """The client has left. Who has waited past a slot without an answer has learnt so much: it counts."""
+        due = self._first + self._placed + self.late
+        if self._pacer.clock.next_slot() > due:
+            self._pacer.ledger.opportunity()
+            self._pacer.own_delay()
 
     def place(self, number: int, groups: int | None = None) -> int:
         """The slot of a group that the server has brought now: its own, or one of its late steps.
@@ -89,7 +140,8 @@ class Schedule:
         it is later than the last step.
         """
         self._pacer.ledger.opportunity()
-        offset = (groups or 1) - 1 if self._whole_first else 0
+        self._placed = number + 1
+        offset = (groups or 1) - 1 if self.whole_first else 0
         due = self._first + offset + number + self.late
         step = lateness_step(self._pacer.clock.next_slot(RECORD_SHARE) - due)
         if step is None:
@@ -129,15 +181,15 @@ class Schedule:
         await self._pacer.clock.wait(self._not_missed(self._last_slot()), self._counter)
 
     def sentence(self) -> str:
-        """For the record: by how much the answer was late, whatever became of it, and how often the tap
-        itself was with any answer since it last said so. `read_sentence` takes it apart.
+        """For the record: by how much the answer was late, whatever became of it, and how many exceptions
+        there were beyond the server's since the last record. `read_sentence` takes it apart.
         """
         late = f"late by {self.late} slots in {self.exceptions} steps" if self.exceptions else ""
         own = self._pacer.tell_own()
-        return "; ".join(filter(None, (late, f"the tap itself late {own} times" if own else "")))
+        return "; ".join(filter(None, (late, f"{own} exceptions not the server's" if own else "")))
 
     def _last_slot(self) -> int:
-        slots = 2 * self._most - 1 if self._whole_first else self._most
+        slots = 2 * self._most - 1 if self.whole_first else self._most
         return self._first + self.late + slots - 1 + slots_of_step(LATE_STEPS)
 
     def _not_missed(self, slot: int) -> int:

@@ -19,6 +19,7 @@ from ullage.enforce.accounting import Ledger, lateness_bits
 from ullage.log.record import Record
 from ullage.tap.clients.budgets import same_day
 from ullage.tap.failures import Failure, RequestRefusedError
+from ullage.tap.pacing.grid import Pace
 from ullage.tap.pacing.ledger import pattern_bits, seen_bits
 from ullage.tap.residual.channels import observed_in, timing_bits
 
@@ -47,12 +48,12 @@ class Counts:
         return Counts(*(getattr(self, one.name) - getattr(other, one.name) for one in fields(self)))
 
     @classmethod
-    def of(cls, records: Iterable[Record], slot_tokens: int | None) -> Counts:
-        """Those of a log's records; `slot_tokens` is None for a tap without slots."""
+    def of(cls, records: Iterable[Record], pace: Pace | None) -> Counts:
+        """Those of a log's records; `pace` is None for a tap without slots."""
         closed = [record for record in records if record.close is not None]
-        if not any(record.open.choice == 0 for record in closed):
+        if not closed:
             return cls()
-        seen = observed_in(closed, slot_tokens)
+        seen = observed_in(closed, pace)
         tokens = sum(len(record.close.output_ids) for record in closed if record.close is not None)
         kept = Ledger.of(record.close.detail for record in closed if record.close is not None)
         return cls(seen.messages, tokens, seen.opportunities, seen.exceptions, kept.slots, kept.late)

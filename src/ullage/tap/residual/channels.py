@@ -8,13 +8,14 @@ docs/residual.md has the proofs; `ullage redteam wire` what encoders really got 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from ullage.claims import Bound, Claim, Evidence, Trust, Window
 from ullage.enforce.accounting import Ledger
-from ullage.log.record import Record
+from ullage.log.record import ClosePart, Record
 from ullage.tap.pacing.grid import Pace, padded_length
 from ullage.tap.pacing.ledger import Allowance, pattern_bits, seen_bits
 from ullage.tap.pacing.schedule import read_sentence
@@ -144,39 +145,70 @@ def _length(observed: Observed, pad_to: int) -> Channel:
     )
 
 
-def observed_in(records: Iterable[Record], slot_tokens: int | None, asked: int = 0) -> Observed:
-    """Counts from a log. `slot_tokens` is the pace's; None for a tap without slots. `asked` are the messages
-    that clients sent, of which those that the tap refused have no record.
+@dataclass
+class _Answer:
+    """What the records of one request say of its releases."""
+
+    stream: bool = False
+    tokens: int = 0  # of all its choices
+    longest: int = 0
+    steps: int = 0
+    failed: bool = False
+    gone: bool = False
+    received: int = 0
+    closed: int = 0
+
+    def add(self, record: Record, close: ClosePart, steps: int) -> None:
+        """One choice more. Its lateness is the request's, and stands in every record of it."""
+        tokens = len(close.output_ids)
+        self.stream = record.open.stream
+        self.tokens += tokens
+        self.longest = max(self.longest, tokens)
+        self.steps = max(self.steps, steps)
+        if record.open.choice == 0:
+            self.failed = close.outcome in ("upstream-failed", "refused")
+        self.gone = self.gone or close.outcome == "client-gone"
+        self.received, self.closed = record.open.time_received, max(self.closed, close.time_closed)
+
+    def releases(self, pace: Pace | None) -> int:
+        """A stream's groups, or tokens and its end; else one. What failed, or was left, is one beside those
+        that were released before."""
+        if not self.stream:
+            return 1
+        if pace is None:
+            return self.tokens + 1
+        return pace.groups(max(1, self.longest)) + (self.tokens > 0 and (self.failed or self.gone))
+
+
+def observed_in(records: Iterable[Record], pace: Pace | None, asked: int = 0) -> Observed:
+    """Counts from a log. `pace` is None for a tap without slots. `asked` are the messages that clients sent,
+    of which those that the tap refused have no record.
 
     Late releases stand in the records' details, written by the tap. Failures are those of the server. A tap
-    without slots releases a stream's tokens one by one.
+    without slots releases a stream's tokens one by one, those of every choice.
     Raises ValueError for a log without a message.
     """
-    messages = opportunities = exceptions = longest = 0
-    spans: list[tuple[int, int]] = []
+    exceptions = 0
+    answers: defaultdict[int, _Answer] = defaultdict(_Answer)
     for record in records:
-        close = record.close
-        if close is None:
+        if record.close is None:
             continue
-        steps, own = read_sentence(close.detail)
+        steps, own = read_sentence(record.close.detail)
         exceptions += own  # whose record it stands in is chance
-        if record.open.choice != 0:
-            continue
-        messages += 1
-        tokens = max(1, len(close.output_ids))
-        longest = max(longest, tokens)
-        failed = close.outcome in ("upstream-failed", "refused")
-        opportunities += math.ceil(tokens / (slot_tokens or 1)) if record.open.stream else 1
-        opportunities += failed and bool(close.output_ids)  # beside the groups that were released before
-        exceptions += steps + failed
-        spans += [(record.open.time_received, 1), (close.time_closed, -1)]
+        answers[record.open.group].add(record, record.close, steps)
     in_flight = most = 0
+    spans = [(one.received, 1) for one in answers.values()] + [(one.closed, -1) for one in answers.values()]
     for _, change in sorted(spans):
         in_flight += change
         most = max(most, in_flight)
+    messages = len(answers)
     refused = max(0, asked - messages)
     return Observed(
-        messages + refused, max(opportunities, messages) + refused, exceptions, max(most, 1), max(longest, 1)
+        messages + refused,
+        sum(one.releases(pace) for one in answers.values()) + refused,
+        exceptions + sum(one.steps + one.failed for one in answers.values()),
+        max(most, 1),
+        max((one.longest for one in answers.values()), default=1) or 1,
     )
 
 
@@ -198,7 +230,8 @@ def residual_claim(
     assumptions = [f"{channel.name}: {channel.because}" for channel in listed]
     if paced:
         assumptions.append("a receiver cannot tell how far within its slot an answer leaves")
-        assumptions.append("after its last record the tap itself was not late")
+        assumptions.append("after its last record there was no exception beyond the server's")
+        assumptions.append("no client aims at the boundary of a slot within two milliseconds")
     assumptions.append("the token claims cover where an output ends and which tokens it has")
     if settings:
         assumptions.append(settings)

@@ -45,20 +45,22 @@ class TokenBucket:
         """Seconds that a byte would wait now."""
         return max(0.0, self._free_at - self._clock())
 
-    async def take(self, size: int) -> None:
-        """Wait until `size` bytes may pass."""
+    async def take(self, size: int) -> float:
+        """Wait until `size` bytes may pass; returns for how many seconds."""
         wait = self.reserve(size)
         if wait > 0:
             await asyncio.sleep(wait)
+        return wait
 
 
-@dataclass(frozen=True)
+@dataclass
 class LinkCap:
-    """Both directions of the server's link. `patience` in seconds."""
+    """Both directions of the server's link. `patience` in seconds, `waiting` bytes that have no place yet."""
 
     to_server: TokenBucket
     from_server: TokenBucket
     patience: float
+    waiting: int = 0
 
     @classmethod
     def make(cls, rate: float, patience: float, clock: Callable[[], float]) -> LinkCap:
@@ -68,4 +70,4 @@ class LinkCap:
 
     def refuses(self) -> bool:
         """Whether a new request would wait longer than is reasonable."""
-        return self.to_server.backlog > self.patience
+        return self.to_server.backlog + self.waiting / self.to_server.rate > self.patience

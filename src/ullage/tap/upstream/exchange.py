@@ -8,7 +8,7 @@ framing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -30,6 +30,8 @@ class Traffic:
     sent: int = 0
     received: int = 0
     counter: int | None = None  # None: for none, as the tap's own questions
+    held: float = 0.0  # seconds for which the link's cap held the request up
+    hold_up: Callable[[float], None] | None = None  # is told of them
 
 
 @dataclass
@@ -295,12 +297,27 @@ class Exchange:
         if self._cap is None:
             await self._connection.write(data)
         else:
-            for start in range(0, len(data), PIECE):
-                piece = data[start : start + PIECE]
-                await self._cap.to_server.take(len(piece))
-                await self._connection.write(piece)
+            await self._send_capped(self._cap, data)
         while not self._message.head_complete:
             await self._more()
+
+    async def _send_capped(self, cap: LinkCap, data: bytes) -> None:
+        """Send as the cap lets it pass. What waits is known, so that others are refused in time."""
+        waiting = len(data)
+        cap.waiting += waiting
+        try:
+            for start in range(0, len(data), PIECE):
+                piece = data[start : start + PIECE]
+                waiting -= len(piece)
+                cap.waiting -= len(piece)
+                held = await cap.to_server.take(len(piece))
+                if held > 0:
+                    self._traffic.held += held
+                    if self._traffic.hold_up is not None:
+                        self._traffic.hold_up(self._traffic.held)
+                await self._connection.write(piece)
+        finally:
+            cap.waiting -= waiting
 
     def _is_whole(self) -> bool:
         message = self._message
