@@ -19,9 +19,11 @@ from ullage.work.stream import parse_address
 
 @contextlib.contextmanager
 def running_agent(name: str, slots: int) -> Iterator[tuple[str, int]]:
-    """Start an agent, give its address, and end it."""
+    """Start an agent, give its address, and end it. It ends with us, however we end."""
     command = [sys.executable, "-P", "-m", "ullage.redteam.work.agent", name, "--slots", str(slots)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--until-eof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
