@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ullage.errors import MalformedError
 from ullage.plain_files import read_plain_file
+from ullage.terminal import plain_line
 
 TRUTH = "1 or 0"
 """The unit of a claim that holds or does not: printed as yes or no."""
@@ -157,7 +158,7 @@ class Claim(BaseModel):
                 figure += f" [{low}, {high}] at {self.interval.confidence:.4g}"
             elif self.confidence is not None:
                 figure += f" at {self.confidence:.6g}"
-        return f"{self.name}: {figure} ({self.evidence.value}; {self.method})"
+        return plain_line(f"{self.name}: {figure} ({self.evidence.value}; {self.method})")
 
 
 def digest_of(claims: Iterable[Claim]) -> str:

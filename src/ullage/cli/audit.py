@@ -13,6 +13,7 @@ import typer
 from ullage.claims import to_json
 from ullage.cli.progress import meter
 from ullage.errors import UsageError
+from ullage.terminal import plain_line
 
 if TYPE_CHECKING:
     from ullage.audit.bounds.window import CovertFigures
@@ -188,7 +189,7 @@ def audit(
         raise
     if not quiet:
         for note in result.notes:
-            typer.echo(f"note: {note}", err=True)
+            typer.echo(plain_line(f"note: {note}"), err=True)
     typer.echo(json.dumps(document(result), indent=1) if as_json else text(result))
     raise typer.Exit(int(result.verdict.outcome.exit_code))
 

@@ -19,6 +19,7 @@ from typing import TextIO
 from ullage import __version__
 from ullage.errors import ExitCode, UllageError
 from ullage.model import instruction_set
+from ullage.terminal import plain
 
 INTERRUPTED = 130
 _NAMED_WRONGLY = frozenset(
@@ -295,7 +296,7 @@ def _say(sentence: str) -> None:
     """A line for whoever called, unless it is empty. That nobody reads it any more changes no exit code."""
     if sentence and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"ullage: {sentence}\n")
+            sys.stderr.write(f"ullage: {plain(sentence)}\n")
 
 
 def _flush(stream: TextIO | None) -> OSError | None:

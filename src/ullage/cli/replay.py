@@ -11,6 +11,7 @@ import typer
 
 from ullage.cli.progress import meter
 from ullage.errors import ExitCode
+from ullage.terminal import plain
 
 if TYPE_CHECKING:
     from ullage.audit.replay import Replay
@@ -67,7 +68,7 @@ def replay(
 def text(result: Replay) -> str:
     """The result for a terminal."""
     given, said = result.delivered, result.reference
-    delivered, reference = printable(given.text), printable(said.text)
+    delivered, reference = plain(given.text), plain(said.text)
     place = result.first_difference
     if place is None:
         return f"{delivered}\n\nidentical: the reference says the same {len(given.ids)} tokens"
@@ -77,8 +78,3 @@ def text(result: Replay) -> str:
         f"delivered:\n{delivered}\n\nreference:\n{reference}\n\n"
         f"different from output token {place} on: {left} was delivered, the reference has {right}"
     )
-
-
-def printable(output: str) -> str:
-    """Text of a server as it may go to a terminal: control sequences are not obeyed but shown as `·`."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in output)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from ullage.errors import ExitCode, FaultError, UsageError
+from ullage.terminal import plain_line
 
 if TYPE_CHECKING:
     from ullage.monitor.finding import Report
@@ -187,4 +188,4 @@ def lines(reports: list[tuple[str, Report]], sealed: int) -> str:
     shown.append(f"{size} bytes scanned, {total} unexplained bits")
     if sealed:
         shown.append(f"{sealed} records could not be read")
-    return "\n".join(shown)
+    return "\n".join(plain_line(line) for line in shown)

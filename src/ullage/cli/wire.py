@@ -14,6 +14,7 @@ import typer
 
 from ullage.claims import to_json, write_claims
 from ullage.errors import ExitCode, UsageError
+from ullage.terminal import plain_line
 
 if TYPE_CHECKING:
     from ullage.network.link import Endpoint, Link
@@ -135,7 +136,7 @@ def check(
         typer.echo(json.dumps(document, indent=1))
     else:
         for probe in found.probes:
-            typer.echo(f"{probe.outcome.value:<12} {probe.name}: {probe.detail}")
+            typer.echo(plain_line(f"{probe.outcome.value:<12} {probe.name}: {probe.detail}"))
         for text in found.not_checked:
             typer.echo(f"{'not checked':<12} {text}")
         for claim in claims:
@@ -215,7 +216,7 @@ def _finish(findings: Findings, limit: int | None, out: Path | None, as_json: bo
     else:
         _tell(findings)
         for reason, size in findings.meter.reasons.most_common():
-            typer.echo(f"unexplained: {size} bytes: {reason}")
+            typer.echo(plain_line(f"unexplained: {size} bytes: {reason}"))
         for claim in claims:
             typer.echo(claim.render())
     raise typer.Exit(int(code))

@@ -26,6 +26,7 @@ from ullage.model.tokenizer import ModelTokenizer
 from ullage.redteam.adversary import Recovery
 from ullage.redteam.servers.framing import correct_bytes
 from ullage.report.demo_page import DemoPage, RecoveredPayload, ServerRow, render
+from ullage.terminal import plain_line
 
 _EXCERPT = 700
 _NOT_COVERED = (
@@ -102,7 +103,7 @@ def describe_payload(payload: bytes, recovery: Recovery, noticed_after: int | No
         bits_per_token=recovery.bits_per_token,
         noticed_after=noticed_after,
         bytes_before_notice=before,
-        excerpt="".join(sign if sign.isprintable() else "·" for sign in shown),
+        excerpt=plain_line(shown),
     )
 
 

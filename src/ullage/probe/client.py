@@ -19,6 +19,7 @@ from ullage.deadline import within
 from ullage.errors import FaultError, MalformedError, UsageError
 from ullage.probe.answers import Answer, parse_answer, parse_models
 from ullage.probe.questions import Question
+from ullage.terminal import plain_line
 
 _MAX_BODY: Final = 4 << 20
 _PASSING: Final = frozenset({408, 409, 425, 429})  # and all from 500 on
@@ -210,7 +211,7 @@ def _unwanted(body: bytes, sent: dict[str, Any]) -> str | None:
 def _words(body: bytes) -> str:
     """What a provider says, fit for a terminal."""
     text = body[:300].decode("utf-8", "replace")
-    return "".join(sign if sign.isprintable() else " " for sign in text).strip() or "nothing."
+    return plain_line(text, " ").strip() or "nothing."
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from ullage.claims import to_json
 from ullage.probe.probe_claims import probe_claims
 from ullage.probe.run import ProbeResult
+from ullage.terminal import plain_line
 
 _SHOWN: Final = 8
 
@@ -75,7 +76,7 @@ def text(result: ProbeResult) -> str:
     if worst and worst[0].mismatches:
         lines += ["", "prompts with most mismatches:"]
         lines += [
-            f"  {one.mismatches:4d} of {one.tokens:4d}  {_printable(one.prompt)[:60]}"
+            f"  {one.mismatches:4d} of {one.tokens:4d}  {plain_line(one.prompt, ' ')[:60]}"
             for one in worst
             if one.mismatches
         ]
@@ -91,7 +92,3 @@ def text(result: ProbeResult) -> str:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _printable(prompt: str) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in prompt)

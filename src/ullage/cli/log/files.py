@@ -12,6 +12,7 @@ import typer
 from ullage.cli.log.source import Json, Key, PolicyFile, choose_policy, log_source
 from ullage.log.keys import load_verifier
 from ullage.log.upkeep.fsck import Diagnosis, check_log, repair_log
+from ullage.terminal import plain_line
 
 
 class Format(StrEnum):
@@ -48,7 +49,7 @@ def fsck(
         for path in _repaired(before, found) if before is not None else []:
             typer.echo(f"repaired: {path}")
         for trouble in found.troubles:
-            typer.echo(f"{trouble.grade.value}: {trouble.path}: {trouble.sentence}")
+            typer.echo(plain_line(f"{trouble.grade.value}: {trouble.path}: {trouble.sentence}"))
         typer.echo(f"{found.state.value}: {found.entries} entries in the journal, {found.signed} signed")
     raise typer.Exit(int(found.exit_code))
 

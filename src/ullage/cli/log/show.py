@@ -15,6 +15,7 @@ from ullage.log.opened import SealedRecord
 from ullage.log.record import Record
 from ullage.log.sealed.openers import load_opener
 from ullage.log.store import LogReader
+from ullage.terminal import plain_line
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -47,9 +48,9 @@ def show(
         raise UsageError(f"{directory} has no record {counter}.")
     if not as_json:
         header = reader.header
-        typer.echo(f"{header.log_id}  {header.profile}  {header.dtype}  {header.model_digest}")
+        typer.echo(plain_line(f"{header.log_id}  {header.profile}  {header.dtype}  {header.model_digest}"))
     for _, document, line in shown:
-        typer.echo(json.dumps(document) if as_json else line)
+        typer.echo(json.dumps(document) if as_json else plain_line(line))
 
 
 def _public(reader: LogReader) -> Iterator[tuple[int, dict[str, object], str]]:

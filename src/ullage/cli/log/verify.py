@@ -25,6 +25,7 @@ from ullage.log.tree.proof import MAX_PROOF_BYTES, InclusionProof
 from ullage.log.tree.prover import Prover
 from ullage.log.verdicts import digest_of, expect_verdicts, read_envelope
 from ullage.log.verify import CHECKPOINT, COSIGNED, verify_log
+from ullage.terminal import plain_line
 
 
 def verify(
@@ -232,7 +233,7 @@ def _findings_json(findings: tuple[Finding, ...]) -> list[dict[str, object]]:
 
 def _echo_findings(findings: tuple[Finding, ...]) -> None:
     for finding in findings:
-        typer.echo(f"{finding.severity.value}: {finding.sentence}")
+        typer.echo(plain_line(f"{finding.severity.value}: {finding.sentence}"))
 
 
 def _entry_json(entry: object) -> object:
