@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.audit.conftest import opened, run_ullage
+from ullage.audit.run import AuditRequest, audit_log
 from ullage.audit.verdict import Outcome
-from ullage.errors import IntegrityError, MalformedError, UllageError
+from ullage.errors import IntegrityError, MalformedError, UllageError, UsageError
 from ullage.log.keys import load_verifier_keys
-from ullage.sealed.verdict import SIZE, SealedVerdict
+from ullage.log.reader import LogReader
+from ullage.sealed.verdict import SIZE, SealedVerdict, outcome_byte, read_outcome
 
 Logs = dict[str, Path]
 VERDICT = SealedVerdict(Outcome.FAIL, 77, b"r" * 32, b"m" * 32, b"q" * 32)
@@ -49,13 +52,21 @@ def test_other_bytes_are_no_verdict(data: bytes) -> None:
         SealedVerdict.read(data, public())
 
 
+@given(st.binary(max_size=4))
+def test_one_byte_leaves_a_sealed_process(data: bytes) -> None:
+    """A process that says more, or something else, has given no verdict: four things can be told."""
+    known = {outcome_byte(outcome): outcome for outcome in Outcome}
+    assert len(known) == 3
+    assert read_outcome(data) == known.get(data)
+
+
 def test_another_key_is_refused() -> None:
     with pytest.raises(UllageError, match="Another key"):
         SealedVerdict.read(VERDICT.sign(b"t" * 32), public())
 
 
 _ATTEMPTS = """
-import os, socket, sys
+import ctypes, fcntl, os, socket, sys
 from ullage.sealed.confinement import seal
 from ullage.errors import UsageError
 try:
@@ -68,7 +79,16 @@ def refused(work):
     except OSError:
         return True
     return False
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_long
+def checked(result):
+    if result == -1:
+        if ctypes.get_errno() != 1:
+            raise RuntimeError(ctypes.get_errno())
+        raise OSError
 folder = sys.argv[1]
+there = folder + '/there'
+reading = os.open(there, os.O_RDONLY)
 print(all([
     refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
     refused(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)),
@@ -81,6 +101,22 @@ print(all([
     refused(lambda: os.utime(folder + '/there')),
     refused(lambda: os.kill(os.getppid(), 0)),
     refused(lambda: os.execv('/bin/true', ['true'])),
+    refused(lambda: os.chmod(there, 0o600)),
+    refused(lambda: os.fchmod(reading, 0o600)),
+    refused(lambda: os.fchown(reading, os.getuid(), os.getgid())),
+    refused(lambda: os.setxattr(there, 'user.a', b'1')),
+    refused(lambda: fcntl.flock(reading, fcntl.LOCK_SH)),
+    refused(lambda: fcntl.lockf(reading, fcntl.LOCK_SH)),
+    refused(lambda: fcntl.fcntl(reading, fcntl.F_SETOWN, os.getppid())),
+    refused(lambda: fcntl.ioctl(reading, 0x40086602, b'\\0' * 8)),
+    refused(lambda: os.nice(1)),
+    refused(lambda: os.pidfd_open(os.getppid())),
+    refused(lambda: checked(libc.prctl(15, b'secret', 0, 0, 0))),
+    refused(lambda: checked(libc.prctl(4, 1, 0, 0, 0))),
+    refused(lambda: checked(libc.msgget(1, 0o1600))),
+    refused(lambda: checked(libc.msgsnd(0, b'\\0' * 16, 1, 0))),
+    refused(lambda: checked(libc.shmat(0, None, 0))),
+    fcntl.fcntl(reading, fcntl.F_GETFD) >= 0,
     open(folder + '/there').read() == 'here',
 ]))
 """
@@ -134,6 +170,18 @@ def test_a_verdict_that_is_late_is_never_shown(logs: Logs, model: Path, keys: Pa
     )  # fmt: skip
     assert "no verdict" in done.stderr
     assert not target.exists()
+
+
+@pytest.mark.slow
+def test_a_log_that_has_grown_is_not_the_one_agreed_on(logs: Logs, model: Path, keys: Path) -> None:
+    """Root and size go into the verdict before the audit reads the log."""
+    reader = LogReader.open(logs["small"], None)
+    size, root = reader.checkpoint.size, reader.checkpoint.root
+    request = AuditRequest(log=logs["small"], model=model, keys=keys, agreed=(size, root))
+    assert audit_log(request).verdict.outcome in Outcome
+    for other in ((size - 1, root), (size, bytes(32))):
+        with pytest.raises(UsageError, match="agreed on"):
+            audit_log(replace(request, agreed=other))
 
 
 def bundle(logs: Logs, name: str, model: Path, keys: Path, out: Path) -> Path:

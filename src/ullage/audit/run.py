@@ -69,6 +69,8 @@ class AuditRequest(AuditOptions):
     """Workers of a Ray cluster that recompute; None for this process."""
     threads: int | None = None
     """CPU threads for an exact audit, as the enforcer had them; None leaves torch's."""
+    agreed: tuple[int, bytes] | None = None
+    """Size and root that the log has to have, where they were agreed on before; None for any."""
 
 
 def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditResult:
@@ -99,6 +101,7 @@ def audit_log(request: AuditRequest, progress: Progress | None = None) -> AuditR
     for finding in findings.findings:
         if finding.code == "not-a-log":
             raise UsageError(finding.sentence)
+    _check_agreed(request, findings)
     _check_opener(reader, findings)
     opened = _Opened(request, reader, findings, keys.selection if keys else None, progress)
     examination, result = opened.exactly() if request.exact else opened.within_tolerance(signed)
@@ -132,6 +135,15 @@ def _check_engine(request: AuditRequest) -> None:
             f"{', '.join(names)} needs the whole distributions of the reference that was calibrated: "
             "leave out --reference-url, and the weights are loaded here."
         )
+
+
+def _check_agreed(request: AuditRequest, findings: LogFindings) -> None:
+    """Raise UsageError for a log that is not, or no longer, the one that was agreed on."""
+    if request.agreed is None:
+        return
+    signed = findings.checkpoint
+    if signed is None or (signed.size, signed.root) != request.agreed:
+        raise UsageError("The log has another root than was agreed on: it has grown since, or was replaced.")
 
 
 def _check_opener(reader: LogReader, findings: LogFindings) -> None:

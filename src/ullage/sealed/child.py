@@ -1,8 +1,9 @@
-"""The sealed process: reads log and weights, and writes one verdict of fixed size.
+"""The sealed process: reads log and weights, and writes one byte, the outcome.
 
     python -m ullage.sealed.child DESCRIPTOR     (started by `ullage audit --sealed`)
 
-The request comes as JSON on standard input. What the process prints goes nowhere.
+The request comes as JSON on standard input. What the process prints goes nowhere, and who started it makes
+the verdict: a signature made in here could be one of many, and say more than an outcome.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from typing import Any
 
 
 def main() -> int:
-    """Exit code 0 when a verdict was written, 1 otherwise; nothing else is said."""
+    """Exit code 0 when an outcome was written, 1 otherwise; nothing else is said."""
     descriptor = int(sys.argv[1])
     request = json.loads(sys.stdin.buffer.read(1 << 16))
     from ullage.sealed.confinement import seal
 
     seal()
     try:
-        data = _audited(request)
+        said = _audited(request)
     except Exception:  # whatever it was, it must not speak
         return 1
-    os.write(descriptor, data)
+    os.write(descriptor, said)
     return 0
 
 
@@ -34,13 +35,11 @@ def _audited(request: dict[str, Any]) -> bytes:
 
     instruction_set.pin()
     from ullage.audit.run import AuditRequest, audit_log
-    from ullage.log.keys import load_verifier_keys
-    from ullage.sealed.verdict import SealedVerdict
+    from ullage.sealed.verdict import outcome_byte
 
     def path(name: str) -> Path | None:
         return Path(request[name]) if request[name] else None
 
-    keys = load_verifier_keys(Path(request["keys"]))
     result = audit_log(
         AuditRequest(
             log=Path(request["log"]),
@@ -50,15 +49,10 @@ def _audited(request: dict[str, Any]) -> bytes:
             log_key=path("log_key"),
             keys=Path(request["keys"]),
             record_keys=path("record_keys"),
+            agreed=(int(request["tree_size"]), bytes.fromhex(request["root"])),
         )
     )
-    return SealedVerdict(
-        result.verdict.outcome,
-        int(request["tree_size"]),
-        bytes.fromhex(request["root"]),
-        bytes.fromhex(request["model_digest"]),
-        bytes.fromhex(request["digest"]),
-    ).sign(keys.verdict.seed)
+    return outcome_byte(result.verdict.outcome)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 A network namespace of its own with nothing in it, no capability, and two filters of system calls: the one of
 an isolated server (`ullage.network.seccomp`), and one more that refuses every socket, every file opened for
-writing, and every change of a name in the file system. To be called before any thread is started.
+writing, every change of a name, an attribute or a lock in the file system, every signal and every word to
+other processes, and what changes how this one is seen. To be called before any thread is started.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import platform
 import struct
@@ -30,8 +32,29 @@ _REFUSED: Final[dict[str, tuple[int, int | None]]] = {
     "utime": (132, None), "utimes": (235, None), "utimensat": (280, 88), "setxattr": (188, 5),
     "lsetxattr": (189, 6), "fsetxattr": (190, 7), "openat2": (437, 437), "memfd_secret": (447, 447),
     "execve": (59, 221), "execveat": (322, 281), "kill": (62, 129), "tgkill": (234, 131),
-    "msgget": (68, 186), "shmget": (29, 194), "semget": (64, 190), "mq_open": (240, 180),
+    "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424),
+    "fchmod": (91, 52), "fchmodat2": (452, 452), "fchown": (93, 55), "lchown": (94, None),
+    "futimesat": (261, None), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "setxattrat": (463, 463), "removexattrat": (466, 466), "fallocate": (285, 47), "flock": (73, 32),
+    "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195),
+    "semget": (64, 190), "semop": (65, 193), "semtimedop": (220, 192), "semctl": (66, 191),
+    "mq_open": (240, 180), "mq_unlink": (241, 181), "bind": (49, 200), "listen": (50, 201),
+    "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269), "splice": (275, 76), "tee": (276, 77),
+    "vmsplice": (278, 75), "sendfile": (40, 71), "setpriority": (141, 140), "ioprio_set": (251, 30),
+    "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
+    "sethostname": (170, 161), "setdomainname": (171, 162), "chroot": (161, 51), "acct": (163, 89),
+    "syslog": (103, 116), "fanotify_init": (300, 262), "inotify_add_watch": (254, 27),
 }  # fmt: skip
+# Calls that a process needs, and the values of one argument with which it does not: locks and signals by
+# descriptor, flags of files, and its own name.
+_REFUSED_VALUES: Final[tuple[tuple[tuple[int, int], int, tuple[int, ...]], ...]] = (
+    ((72, 25), 1, (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38, fcntl.F_SETLEASE, fcntl.F_NOTIFY, fcntl.F_SETOWN,
+                   fcntl.F_SETSIG, 15)),  # fcntl; 37, 38: locks of an open file, 15: F_SETOWN_EX
+    ((16, 29), 1, (0x4008_6602, 0x401C_5820, 0x5412)),  # ioctl: flags and attributes of a file, TIOCSTI
+    ((157, 167), 0, (15, 4, 35, 36)),  # prctl: name, dumpable, memory map, reaper
+)  # fmt: skip
 _OPEN: Final = (2, None)
 _OPENAT: Final = (257, 56)
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -97,6 +120,13 @@ def program(machine: str) -> bytes:
     for numbers in _REFUSED.values():
         if (number := numbers[column]) is not None:
             code += [_instruction(_JEQ, 0, 1, number), _refuse(errno.EPERM)]
+    for numbers, argument, values in _REFUSED_VALUES:
+        code += [
+            _instruction(_JEQ, 0, 2 * len(values) + 2, numbers[column]),
+            _instruction(_LD, 0, 0, 16 + 8 * argument),
+            *(part for value in values for part in (_instruction(_JEQ, 0, 1, value), _refuse(errno.EPERM))),
+            _instruction(_RET, 0, 0, _ALLOW),
+        ]
     for numbers, argument in ((_OPEN, 1), (_OPENAT, 2)):
         if (number := numbers[column]) is not None:
             code += [

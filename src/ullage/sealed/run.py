@@ -1,4 +1,4 @@
-"""Run an audit in a sealed process, and take one verdict of fixed size out of it."""
+"""Run an audit in a sealed process, take one outcome out of it, and sign the verdict outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ullage.claims import Bound, Claim, Evidence, Trust
 from ullage.errors import FaultError, UsageError
 from ullage.log.keys import load_verifier, load_verifier_keys
 from ullage.log.reader import LogReader
-from ullage.sealed.verdict import BITS, SIZE, SealedVerdict
+from ullage.sealed.verdict import BITS, SealedVerdict, read_outcome
 
 # What the sealed process may see of our environment: nothing in it is a secret.
 _KEPT: Final = ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LANG", "VIRTUAL_ENV")
@@ -70,12 +70,21 @@ def audit_sealed(request: SealedRequest) -> SealedResult:
         for name in ("log", "model", "keys", "log_key", "record_keys")
     }
     deadline = None if request.release_after is None else began + request.release_after
-    data = _run(asked | paths, deadline)
+    outcome = read_outcome(_run(asked | paths, deadline))
     if deadline is not None:
         time.sleep(max(0.0, deadline - time.monotonic()))
-    if len(data) != SIZE:
-        raise FaultError("The sealed audit gave no verdict.")
-    verdict = SealedVerdict.read(data, keys.verdict.verifier.public)
+    if outcome is None:
+        raise FaultError(
+            "The sealed audit gave no verdict: it failed, was not ready in time, or the log grew meanwhile."
+        )
+    verdict = SealedVerdict(
+        outcome,
+        findings.checkpoint.size,
+        findings.checkpoint.root,
+        bytes.fromhex(asked["model_digest"]),
+        bytes.fromhex(asked["digest"]),
+    )
+    data = verdict.sign(keys.verdict.seed)
     return SealedResult(verdict, data, (channel_claim(request, asked["model_digest"]),))
 
 
@@ -102,7 +111,7 @@ def _run(request: dict[str, Any], deadline: float | None) -> bytes:
         except subprocess.TimeoutExpired:
             process.kill()
             return b""
-        return pipe.read(SIZE + 1)
+        return pipe.read(2)
 
 
 def channel_claim(request: SealedRequest, model: str) -> Claim:
@@ -116,13 +125,14 @@ def channel_claim(request: SealedRequest, model: str) -> Claim:
         confidence=None,
         evidence=Evidence.PROVEN if timed else Evidence.NOT_COVERED,
         assumptions=(
-            "The audit runs from our code in a process without network, capabilities, sockets or files to "
-            "write; the kernel keeps to that.",
-            "Root, model and request are fixed before; Ed25519 signatures are made as RFC 8032 says.",
+            "The audit runs in a process without network, capabilities, sockets or files to write, of which "
+            "one byte is read; the kernel keeps to that.",
+            "Root, model and request are fixed before, and the verdict is made outside that process.",
             "The verdict is shown at the agreed time, or never."
             if timed
             else "Without --release-after the time at which it ends tells more than the verdict.",
-            "Heat, power, and load that others on this machine can measure are not covered.",
+            "Heat, power, and what others on this machine see of the process (its load, its memory, which "
+            "files it reads) are not covered.",
         ),
         trusts=(Trust.VERIFIER,),
         subject=f"sha256:{model}",

@@ -36,6 +36,16 @@ _LAYOUT: Final = struct.Struct(">16sB7xQ32s32s32s32s32x")
 _OUTCOMES: Final = (Outcome.PASS, Outcome.FAIL, Outcome.CANNOT_TELL)
 
 
+def outcome_byte(outcome: Outcome) -> bytes:
+    """All that leaves the sealed process."""
+    return bytes([_OUTCOMES.index(outcome)])
+
+
+def read_outcome(data: bytes) -> Outcome | None:
+    """What the sealed process said; None for anything but one byte that is an outcome: no verdict."""
+    return _OUTCOMES[data[0]] if len(data) == 1 and data[0] < len(_OUTCOMES) else None
+
+
 @dataclass(frozen=True)
 class SealedVerdict:
     """What the bytes say."""
