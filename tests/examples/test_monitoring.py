@@ -110,7 +110,7 @@ def test_fractions_are_those_of_the_page() -> None:
 
 def test_of_two_claims_the_one_that_constrains_least_is_told() -> None:
     found = series([claim("token.covert_fraction", 0.1), claim("token.covert_fraction", 0.3)])
-    assert [value for name, value in found.items() if name.startswith("ullage_claim")] == [0.3]
+    assert [value for name, value in found.items() if name.startswith("ullage_claim{")] == [0.3]
 
 
 def test_one_claim_that_says_nothing_silences_its_series() -> None:
@@ -118,7 +118,17 @@ def test_one_claim_that_says_nothing_silences_its_series() -> None:
     said = claim("token.covert_fraction", 0.1)
     silent = said.model_copy(update={"value": None, "evidence": Evidence.NOT_COVERED})
     for order in ([said, silent], [silent, said], [said, silent, said]):
-        assert not [name for name in series(order) if name.startswith("ullage_claim")]
+        assert not [name for name in series(order) if name.startswith("ullage_claim{")]
+
+
+def test_claims_that_are_left_out_or_cannot_be_read_are_counted() -> None:
+    few = [claim("token.covert_fraction", 0.1)]
+    assert series(few)["ullage_claims_left_out"] == series(few)["ullage_claims_unreadable"] == 0
+    many = [few[0].model_copy(update={"subject": f"machine {number}"}) for number in range(1_003)]
+    found = series(many)
+    assert found["ullage_claims_left_out"] == 3
+    assert sum(name.startswith("ullage_claim{") for name in found) == 1_000
+    assert "ullage_claims_unreadable 2.0\n" in claim_metrics(few, True, 2)
 
 
 @pytest.mark.parametrize(("ready", "value"), [(True, 1.0), (False, 0.0), (None, 0.0)])

@@ -20,6 +20,8 @@ from tests.report.axe import axe_source
 from tests.report.browser import CHROMIUM, MISSING, browser
 from tests.report.samples import claim, four_claims, write_document
 from ullage.errors import MalformedError
+from ullage.report import live_app
+from ullage.report.documents import Document
 from ullage.report.exposition import parse_exposition
 from ullage.report.live_app import Watch, create_app
 from ullage.report.live_page import SHOWN, Glance
@@ -150,17 +152,37 @@ def test_claims_that_may_not_be_read_are_said_and_the_page_goes_on(
     stood = watch.standing
     assert len(stood) == 4
 
-    def refused(_: Path) -> bool:
+    def refused(_: Path) -> Document:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "exists", refused)
+        patched.setattr(live_app, "read_document", refused)
         _looked(watch, httpx.MockTransport(_open_tap))
     assert watch.glance.alarms == ["claims cannot be read"]
     assert watch.glance.ready
     assert watch.standing == stood
     _looked(watch, httpx.MockTransport(_open_tap))
     assert watch.glance.alarms == []
+
+
+def test_a_file_that_is_gone_takes_no_claims_with_it_in_silence(tmp_path: Path) -> None:
+    """Nor does one that is misshapen keep the others from being read again."""
+    file, other = tmp_path / "claims.json", tmp_path / "other.json"
+    write_document(file, four_claims()[:2])
+    write_document(other, four_claims()[2:])
+    watch = Watch("http://tap", (file, other), 0.1)
+    watch.read_claims()
+    assert (len(watch.standing), watch.unread) == (4, 0)
+    file.unlink()
+    write_document(other, four_claims()[2:3])
+    watch.read_claims()
+    assert (len(watch.standing), watch.unread) == (3, 1)
+    file.write_text("{")
+    watch.read_claims()
+    assert (len(watch.standing), watch.unread) == (3, 1)
+    write_document(file, four_claims()[:1])
+    watch.read_claims()
+    assert (len(watch.standing), watch.unread) == (2, 0)
 
 
 def test_a_tap_that_cannot_be_asked_any_more_is_not_shown_as_ready(tmp_path: Path) -> None:

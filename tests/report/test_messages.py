@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.report.samples import write_bundle
 from ullage.errors import MalformedError
+from ullage.report import messages
 from ullage.report.messages import Texts, pack
 from ullage.report.token_table import (
     TokenTable,
@@ -78,6 +79,14 @@ def test_a_limit_holds_and_the_first_message_stays(
     kept = min((made.mismatches_a_message[record] for record in records if record != 17), default=99)
     left = [made.mismatches_a_message[record] for record in range(60) if record not in records]
     assert all(count <= kept for count in left)
+
+
+def test_a_message_without_end_is_laid_out_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_MOST_CELLS", 5)
+    made = table([[(1, 2, 0.5, False, 1)] * 3, [(1, 2, 0.5, False, 1), (3, 3, 0.0, False, 1)] * 4])
+    short, long = (messages.message(made, number, TEXTS) for number in (0, 1))
+    assert (short.tokens, short.mismatches, len(short.cells), short.left_out) == (3, 3, 3, 0)
+    assert (long.tokens, long.mismatches, len(long.cells), long.left_out) == (8, 4, 5, 3)
 
 
 def test_columns_count_every_mismatch_and_every_message(tmp_path: Path) -> None:

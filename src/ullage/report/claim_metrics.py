@@ -17,15 +17,19 @@ NAMES: Final = {
     "ullage_claim": "value of a claim; of several about one subject the one that constrains least",
     "ullage_unaccounted_fraction": "unaccounted share, at most, as that reader may see it; absent: not shown",
     "ullage_unaccounted_bar": "what the share is held against",
+    "ullage_claims_unreadable": "files of claims that cannot be read; what they said last still stands",
+    "ullage_claims_left_out": "claims with a value that are too many to be series",
     "ullage_tap_ready": "1 if the tap releases answers, 0 if it is closed or does not answer",
 }
 _MOST_CLAIMS = 1_000
 
 
-def claim_metrics(claims: Sequence[Claim], ready: bool | None) -> str:
-    """The page's text; `ready` as a look at the tap found it, None if it did not answer."""
+def claim_metrics(claims: Sequence[Claim], ready: bool | None, unreadable: int = 0) -> str:
+    """The page's text; `ready` as a look at the tap found it, None if it did not answer; `unreadable` of the
+    files that the claims come from."""
+    standing = _standing(claims)
     series = {
-        "ullage_claim": [_claim_line(one) for one in _standing(claims)],
+        "ullage_claim": [_claim_line(one) for one in standing[:_MOST_CLAIMS]],
         "ullage_unaccounted_fraction": [
             _line({"fraction": one.measure.key, "reading": reading.value}, one.high)
             for reading in Reading
@@ -33,6 +37,8 @@ def claim_metrics(claims: Sequence[Claim], ready: bool | None) -> str:
             if one.high is not None
         ],
         "ullage_unaccounted_bar": [_line({"fraction": one.key}, one.bar) for one in MEASURES],
+        "ullage_claims_unreadable": [_line({}, float(unreadable))],
+        "ullage_claims_left_out": [_line({}, float(max(0, len(standing) - _MOST_CLAIMS)))],
         "ullage_tap_ready": [_line({}, 1.0 if ready else 0.0)],
     }
     lines = []
@@ -53,7 +59,7 @@ def _standing(claims: Iterable[Claim]) -> list[Claim]:
         held = chosen.get(key)
         if held is None or _constrains_less(claim, held):
             chosen[key] = claim
-    return [claim for claim in chosen.values() if claim.value is not None][:_MOST_CLAIMS]
+    return [claim for claim in chosen.values() if claim.value is not None]
 
 
 def _constrains_less(claim: Claim, held: Claim) -> bool:

@@ -57,14 +57,22 @@ def gaps(claims: Sequence[Claim], reading: Reading) -> tuple[Gap, ...]:
 
 
 def _reason(own: Sequence[Claim], reading: Reading) -> str:
+    """Why this reader learns nothing of some subject; nothing where every subject has a claim that speaks."""
     if not own:
         return "not measured"
-    if any(_speaks(claim.read_as(reading)) for claim in own):
+    spoken = {claim.subject for claim in own if _speaks(claim.read_as(reading))}
+    silent = [claim for claim in own if claim.subject not in spoken]
+    if not silent:
         return ""
-    if any(_speaks(claim) for claim in own):
-        barred = sorted({trust.value for claim in own for trust in claim.trusts if not reading.allows(trust)})
-        return f"rests on {', '.join(barred)}"
-    return "looked at, and not covered"
+    subjects = {claim.subject for claim in own}
+    lacking = {claim.subject for claim in silent}
+    of = f", for {len(lacking)} of {len(subjects)} subjects" if len(lacking) < len(subjects) else ""
+    if any(_speaks(claim) for claim in silent):
+        barred = sorted(
+            {trust.value for claim in silent for trust in claim.trusts if not reading.allows(trust)}
+        )
+        return f"rests on {', '.join(barred)}{of}"
+    return f"looked at, and not covered{of}"
 
 
 def _speaks(claim: Claim) -> bool:

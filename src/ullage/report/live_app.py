@@ -19,7 +19,7 @@ from ullage.claims import Claim, digest_of
 from ullage.errors import UllageError
 from ullage.report.adversaries import is_game
 from ullage.report.claim_metrics import CONTENT_TYPE, claim_metrics
-from ullage.report.documents import all_claims, read_document
+from ullage.report.documents import Document, all_claims, read_document
 from ullage.report.exposition import MAX_BYTES, parse_exposition
 from ullage.report.live_page import Glance, render, render_ledger, script
 
@@ -49,22 +49,28 @@ class Watch:
     glance: Glance = field(default_factory=lambda: Glance("", None, "not asked yet"))
     standing: tuple[Claim, ...] = ()
     digest: str = ""
+    unread: int = 0
+    """Files of claims that could not be read when they were last looked at."""
     readers: int = 0
     turn: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _kept: dict[Path, Document] = field(default_factory=dict, repr=False)
 
-    def read_claims(self) -> bool:
-        """Read the files again; whether that could be done.
+    def read_claims(self) -> None:
+        """Read the files again.
 
-        What cannot be read keeps what stood before, since it may be just being written.
+        One that cannot be read keeps what stood before, since it may be just being written, and is counted:
+        one that is gone must not take its claims with it in silence.
         """
-        try:
-            documents = [read_document(path) for path in self.claims if path.exists()]
-            standing = all_claims(one for one in documents if not is_game(one))
-        except (UllageError, OSError):
-            return False
-        self.standing = standing
-        self.digest = digest_of(standing)
-        return True
+        unread = 0
+        for path in self.claims:
+            try:
+                self._kept[path] = read_document(path)
+            except (UllageError, OSError):
+                unread += 1
+        known = (self._kept[path] for path in self.claims if path in self._kept)
+        self.standing = all_claims(one for one in known if not is_game(one))
+        self.digest = digest_of(self.standing)
+        self.unread = unread
 
     async def look(self, client: httpx.AsyncClient) -> None:
         """Ask the tap once and tell every reader. Whatever goes wrong is what the page says."""
@@ -75,11 +81,11 @@ class Watch:
         except Exception as error:  # not HTTP's alone: without this task the last glance would stand for ever
             glance = Glance(at, None, str(error)[:200] or type(error).__name__, self.glance.figures)
         try:
-            is_read = await asyncio.to_thread(self.read_claims)
+            await asyncio.to_thread(self.read_claims)
         except Exception:  # for the same reason
-            is_read = False
+            self.unread = len(self.claims)
         figures = {name: value for name, value in glance.figures.items() if name != _UNREAD}
-        self.glance = replace(glance, figures=figures if is_read else figures | {_UNREAD: 1.0})
+        self.glance = replace(glance, figures=figures | {_UNREAD: float(self.unread)})
         async with self.turn:
             self.turn.notify_all()
 
@@ -153,7 +159,11 @@ def create_app(watch: Watch) -> Starlette:
             Route("/ledger", page(lambda: render_ledger(watch.standing), HTMLResponse)),
             Route(
                 "/metrics",
-                page(lambda: claim_metrics(watch.standing, watch.glance.ready), Response, CONTENT_TYPE),
+                page(
+                    lambda: claim_metrics(watch.standing, watch.glance.ready, watch.unread),
+                    Response,
+                    CONTENT_TYPE,
+                ),
             ),
             Route("/live.js", page(script, Response, "text/javascript")),
             Route("/events", events),

@@ -28,6 +28,8 @@ import numpy as np
 from ullage.report.token_table import TokenTable
 
 TextOf = Callable[[int], str]
+_MOST_CELLS = 20_000
+"""Tokens of the message that is laid out without a script."""
 _CODES_A_TOKEN = 3.0  # base64 characters a token, about, from which the number of messages is guessed
 
 
@@ -77,10 +79,13 @@ class Message:
     record: int
     prompt: str
     cells: tuple[Cell, ...]
+    tokens: int
+    """Of the whole answer, of which the cells are the beginning."""
+    mismatches: int
 
     @property
-    def mismatches(self) -> int:
-        return sum(cell.is_mismatch for cell in self.cells)
+    def left_out(self) -> int:
+        return self.tokens - len(self.cells)
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,10 @@ def message(table: TokenTable, number: int, texts: Texts) -> Message:
             bool(table.mismatch[row]),
             float(table.margin[row]) if np.isfinite(table.margin[row]) else None,
         )
-        for row in rows
+        for row in rows[:_MOST_CELLS]
     )
-    return Message(number, texts.prompts.get(number, ""), cells)
+    mismatches = int(table.mismatch[rows].sum())
+    return Message(number, texts.prompts.get(number, ""), cells, len(rows), mismatches)
 
 
 def pack(table: TokenTable, texts: Texts, characters: int, first: int | None) -> Pack:

@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import PurePath
 
-from ullage.claims import Claim, Reading, merge
+from ullage.claims import Claim, Reading, digest_of, merge
 from ullage.report import words
 from ullage.report.accounts import Wipe, WireAccount, wipes, wire_accounts
 from ullage.report.adversaries import Played, is_game, played
@@ -151,10 +151,18 @@ class Sources:
         real = (document for document in self.documents if not is_game(document))
         return merge((all_claims(real), self.extra_claims))
 
+    @cached_property
+    def _origins(self) -> dict[str, str]:
+        """The name of the first input that has a claim, by the claim's digest."""
+        found: dict[str, str] = {}
+        for document in self.documents:
+            for claim in document.claims:
+                found.setdefault(digest_of([claim]), PurePath(document.name).name)
+        return found
+
     def origin(self, claim: Claim) -> str:
         """The last part of the name of the first input that has this claim."""
-        found = (one.name for one in self.documents if claim in one.claims)
-        return PurePath(next(found, "the log, checked just now")).name
+        return self._origins.get(digest_of([claim]), "the log, checked just now")
 
 
 @dataclass(frozen=True)
