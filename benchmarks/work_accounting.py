@@ -12,6 +12,10 @@ windows and alarms of all runs in it.
 which are not part of the machine. The load's unit is a quarter of what the server can do, so 4 saturates it.
 Takes a fifth longer than `--seconds`, and 1.5 minutes, and what the honest windows take.
 
+`--loaded-windows 8` accounts for so many windows under the same load first, and prices inference for the
+alarm by what it took then (`usual`). `--honest-from FILE` takes the alarm's honest windows from the first
+line of a file of `work_tenants.py`, where they were measured on the same cores.
+
 `--companion-cores 3` puts a companion on some of the others: the alarm then judges what the machine did over
 what the companion did, whatever the hypervisor took from both. Honest windows are measured with the agent and
 server of the account, before the load, beside the companion if there is one.
@@ -31,7 +35,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from ullage.errors import UndecidedError
+from ullage.errors import UndecidedError, UsageError
 from ullage.work.calibration import Calibration, HonestWindows, measure
 from ullage.work.datasheet import cpu_nameplate, read_cpuinfo
 from ullage.work.inference import credit
@@ -39,6 +43,7 @@ from ullage.work.run import Accounting, Plan, with_inference
 from ullage.work.shape import Shape
 from ullage.work.stream import parse_address
 from ullage.work.twin import check_quiet
+from ullage.work.usual import usual_factor
 from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome, Window, add_up
 from work_ground.load import Load, inference_times
@@ -89,6 +94,8 @@ def main() -> None:
     parser.add_argument(
         "--honest-windows", type=int, default=0, help="to set the alarm by, before the account"
     )
+    parser.add_argument("--honest-from", type=Path, help="honest windows of a file of work_tenants.py")
+    parser.add_argument("--loaded-windows", type=int, default=0, help="to price inference by for the alarm")
     parser.add_argument("--tenant", type=float, default=0.0)
     parser.add_argument("--out", type=Path, help="JSON lines: add this run, and print all runs together")
     arguments = parser.parse_args()
@@ -123,15 +130,41 @@ def account(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
         if arguments.honest_windows:
             honest = measured_honest(replace(plan, windows=arguments.honest_windows))
             calibration = calibration.model_copy(update={"honest": honest})
+        if arguments.honest_from:
+            kept = kept_honest(arguments.honest_from, plan)
+            calibration = calibration.model_copy(update={"honest": kept})
+        if arguments.loaded_windows:
+            few = Accounting(replace(plan, windows=arguments.loaded_windows))
+            usual = usual_of(calibration, under_load(few, load, cores), load)
+            times = times.model_copy(update={"usual": usual})
+            calibration = calibration.model_copy(update={"inference": times})
+            load.clear()
         accounting = Accounting(plan)
-        windows = under_load(arguments, accounting, load, cores)
+        windows = under_load(accounting, load, cores, arguments.tenant)
     after = Load(server, load.rate).latency_alone(short)
     report(arguments, calibration, windows, load, (alone, after), accounting)
 
 
-def under_load(
-    arguments: argparse.Namespace, accounting: Accounting, load: Load, cores: frozenset[int]
-) -> list[Window]:
+def kept_honest(path: Path, plan: Plan) -> HonestWindows:
+    """The honest windows of another run. Raises UsageError for those of another kind of account."""
+    first = path.read_text("utf-8").splitlines()[0]
+    honest = Calibration.model_validate(json.loads(first)["calibration"]).honest
+    slots = plan.companion.slots if plan.companion else None
+    if honest is None or honest.companion_slots != slots:
+        raise UsageError(f"{path} has no honest windows beside a companion of {slots} slots.")
+    return check_quiet(honest)
+
+
+def usual_of(calibration: Calibration, windows: list[Window], load: Load) -> float:
+    """What inference took in these windows, over what the log shows of it."""
+    assert calibration.inference is not None
+    beside = any(window.companion is not None for window in windows)
+    expected = calibration.shows_honest(windows[0].seconds, DEPTH, beside=beside)
+    earned = credit(load.served, calibration.inference.costs(), calibration.slots)
+    return usual_factor(with_inference(windows, earned), expected).factor
+
+
+def under_load(accounting: Accounting, load: Load, cores: frozenset[int], share: float = 0.0) -> list[Window]:
     """The windows while the load goes through its phases, with a tenant after the first third if asked."""
     plan = accounting.plan
     phase_seconds = plan.windows * plan.window_seconds / len(PHASES)
@@ -141,9 +174,9 @@ def under_load(
     loader.start()
     for window in accounting.windows():
         windows.append(window)
-        if arguments.tenant and not tenants and len(windows) >= plan.windows // 3:
+        if share and not tenants and len(windows) >= plan.windows // 3:
             with on_cores(cores):
-                tenants = tenant(arguments.tenant, plan.terms.slots, arguments.seconds)
+                tenants = tenant(share, plan.terms.slots, plan.windows * plan.window_seconds)
     loader.join(phase_seconds)
     for one in tenants:
         one.terminate()
@@ -172,6 +205,7 @@ def report(  # noqa: PLR0917 - all that is known at the end
         "slots": calibration.slots,
         "unit_smallest_ms": worth.smallest * 1e3,
         "unit_median_ms": worth.median * 1e3,
+        "usual": calibration.inference.usual,
         "share_of_data_sheet": calibration.share_of_sheet,
         "windows": len(windows),
         "accounted_windows": len(told),

@@ -131,10 +131,23 @@ def test_the_alarm_comes_from_honest_windows_where_there_are_some() -> None:
     known = MADE.model_copy(update={"honest": honest})
     assert Calibration.from_bytes(known.to_bytes()) == known
     assert known.alarm(60.0, 2).expected == pytest.approx(0.99)
-    assert known.alarm(30.0, 2).expected == pytest.approx(0.99 - 2 * 0.2 / 60)
+    assert known.alarm(120.0, 2).expected == pytest.approx(0.99 + 2 * 0.2 / 120)
     for fractions in ((0.99,), (0.99, float("nan")), (0.99, -1.0)):
         with pytest.raises(ValidationError):
             HonestWindows(seconds=60.0, fractions=fractions)
+
+
+def test_windows_shorter_than_the_honest_ones_set_no_alarm() -> None:
+    """They scatter by more than the limit was made for: honest machines would be accused."""
+    for slots in (None, 4):
+        honest = HonestWindows(seconds=60.0, companion_slots=slots, fractions=(0.99, 0.99, 0.98))
+        known = MADE.model_copy(update={"honest": honest})
+        with pytest.raises(UsageError, match="--window 60 or more"):
+            known.alarm(59.9, 2, beside=slots is not None)
+        with pytest.raises(UsageError, match=r"--window 59\.9"):
+            known.check_window(59.9, beside=slots is not None)
+        known.check_window(60.0, beside=slots is not None)
+        known.check_window(1.0, beside=slots is None)  # where they set no alarm
 
 
 @pytest.mark.slow

@@ -14,11 +14,13 @@ WINDOW = Window(
     3, 1 << 60, 60.0, 4, 1200, 2, 360, 1, 4, Worth(0.1, 0.2, 1 << 36), steal=0.01, findings=("a", "b")
 )
 
+NEXT = replace(WINDOW, index=4, start_unix=WINDOW.start_unix + 60_000_000_000)
+
 
 def test_round_trip(tmp_path: Path) -> None:
     windows = [
         WINDOW,
-        replace(WINDOW, steal=None, findings=(), inference=Inference(1.5, 1.75, 0.5, 2.0), held_up=0.01),
+        replace(NEXT, steal=None, findings=(), inference=Inference(1.5, 1.75, 0.5, 2.0), held_up=0.01),
     ]
     for name, companion in (("account", None), ("beside", 0.875)):
         made = [replace(window, companion=companion) for window in windows]
@@ -55,7 +57,7 @@ def test_accounts_that_mix_or_know_no_companions_are_refused(tmp_path: Path) -> 
     import pyarrow.parquet as pq
 
     (tmp_path / "evidence").mkdir()
-    rows = [evidence.row(WINDOW), evidence.row(replace(WINDOW, companion=0.9))]
+    rows = [evidence.row(WINDOW), evidence.row(replace(NEXT, companion=0.9))]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "evidence" / "work.parquet")
     with pytest.raises(MalformedError, match="others without"):
         evidence.read(tmp_path)
@@ -64,6 +66,23 @@ def test_accounts_that_mix_or_know_no_companions_are_refused(tmp_path: Path) -> 
         pq.write_table(old, tmp_path / "evidence" / "work.parquet")
         with pytest.raises(MalformedError, match="earlier version"):
             evidence.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        [WINDOW, WINDOW],
+        [NEXT, WINDOW],
+        [WINDOW, replace(NEXT, index=WINDOW.index)],
+        [WINDOW, replace(NEXT, start_unix=NEXT.start_unix - 1)],
+        [WINDOW, replace(NEXT, start_unix=WINDOW.start_unix)],
+    ],
+)
+def test_windows_doubled_or_out_of_order_are_refused(tmp_path: Path, windows: list[Window]) -> None:
+    """A window that is there twice earns its units twice, and one that a tenant had can be covered so."""
+    evidence.write(tmp_path / "account", (), windows)
+    with pytest.raises(MalformedError, match="twice"):
+        evidence.read(tmp_path / "account")
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from ullage.claims import to_json
 from ullage.cli.progress import Quiet, meter
 from ullage.errors import ExitCode, MalformedError, UsageError
+from ullage.terminal import plain_line
 
 if TYPE_CHECKING:
     from ullage.work.calibration import Calibration
@@ -167,6 +169,7 @@ def account(
     mode = Mode.FULL if full else Mode.OPENINGS
     terms = Terms(host, port, found.slots, found.unit_shape, mode, due_seconds=due)
     beside = _companion_terms(companion, found, due) if companion else None
+    found.check_window(window, beside=beside is not None)
     if found.honest and found.honest.is_beside and not beside:
         typer.echo(
             "the calibration's honest windows had a companion: without one they set no alarm", err=True
@@ -216,7 +219,7 @@ def finish(
     from ullage.work.verifier import DEPTH
 
     windows, calibration = list(made.windows), made.calibration
-    seconds = windows[0].seconds if windows else 60.0
+    seconds = min((one.seconds for one in windows), default=math.inf)
     beside = any(window.companion is not None for window in windows)
     alarm = calibration.alarm(seconds, DEPTH, beside=beside)
     expected = alarm.expected
@@ -373,5 +376,5 @@ def _window_line(window: Window) -> str:
         f"window {window.index}: {window.credited} units, accounted {window.accounted():.3f} (smallest "
         f"times), {window.accounted(median=True):.3f} (median times), {window.openings} rows opened, "
         f"{window.bad} wrong, {window.missing} missing, {window.late} late, {companion}steal {steal}: "
-        f"{window.outcome.value}" + "".join(f"\n  {finding}" for finding in window.findings[:3])
+        f"{window.outcome.value}" + "".join(f"\n  {plain_line(finding)}" for finding in window.findings[:3])
     )

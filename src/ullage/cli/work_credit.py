@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ullage.cli.work import Account, Json, finish, load_calibration
-from ullage.errors import IntegrityError, UsageError
+from ullage.errors import IntegrityError, UndecidedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ullage.log.entries import Entry
     from ullage.work.calibration import Calibration
     from ullage.work.inference import Credit
+    from ullage.work.window import Window
 
 _CLOCKS_APART = 60.0  # seconds by which the tap's clock may be ahead of ours
 
@@ -70,13 +71,36 @@ def credit(
         f"inference: {len(earned)} records, {total:.4g} slot-seconds, {lost:.4g} of them outside the "
         "account's windows (the tap's clock places them)\n"
     )
+    credited = tuple(with_inference(windows, earned))
     finish(
-        Account(tuple(with_inference(windows, earned)), found, digest, inspected, own_twin),
+        Account(credited, found, digest, inspected, own_twin),
         out,
         Costs(),
         as_json=as_json,
-        inference={"records": len(earned), "seconds": total, "seconds_outside_windows": lost},
+        inference={
+            "records": len(earned),
+            "seconds": total,
+            "seconds_outside_windows": lost,
+            "usual": _usual(credited, found),
+        },
     )
+
+
+def _usual(windows: Sequence[Window], calibration: Calibration) -> float | None:
+    """The factor that would make these windows show what an honest machine does, had they been of the twin;
+    None where they say nothing about it. With it the alarm's price of inference is the twin's own."""
+    from ullage.work.usual import usual_factor
+    from ullage.work.verifier import DEPTH
+
+    if not windows or calibration.inference is None:
+        return None
+    beside = any(window.companion is not None for window in windows)
+    seconds = min(window.seconds for window in windows)
+    expected = calibration.shows_honest(seconds, DEPTH, beside=beside)
+    try:
+        return usual_factor(windows, expected, calibration.inference.usual).factor
+    except UndecidedError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 from typing import Annotated, Literal
 
 import rfc8785
@@ -24,6 +24,7 @@ from ullage.work.alarm import Alarm, alarm_from, expected_fraction
 from ullage.work.datasheet import CALIBRATION_FLOOR, Nameplate
 from ullage.work.inference import Costs
 from ullage.work.shape import Shape
+from ullage.work.usual import LARGEST_USUAL
 from ullage.work.window import STEAL_LIMIT, Worth
 
 PAYLOAD_TYPE = "application/vnd.ullage.work-calibration+json"
@@ -84,9 +85,11 @@ class InferenceTime(_Part):
     prefill: Seconds
     decode: tuple[tuple[Annotated[int, Field(ge=1)], Seconds], ...]
     operations: Annotated[float, Field(ge=0)]
+    usual: Annotated[float, Field(ge=1, le=LARGEST_USUAL)] = 1.0
+    """How many times what the log shows inference took on the twin under load; for the alarm only."""
 
     def costs(self) -> Costs:
-        return Costs(self.prefill, self.decode, self.operations)
+        return Costs(self.prefill, self.decode, self.operations, self.usual)
 
 
 class HonestWindows(_Part):
@@ -154,20 +157,49 @@ class Calibration(_Part):
         """Operations a second of all slots at the fastest kernel's smallest time."""
         return self.slots * self.unit_shape.operations / self.product_seconds
 
+    def honest_windows(self, *, beside: bool) -> HonestWindows | None:
+        """Those that were measured as the account is: beside a companion, or without one."""
+        return self.honest if self.honest and self.honest.is_beside == beside else None
+
+    def check_window(self, window_seconds: float, *, beside: bool = False) -> None:
+        """Raise UsageError for windows shorter than the honest ones that set the alarm.
+
+        What scatters from moment to moment does so by more in a shorter window: the limit that the honest
+        ones give would accuse honest machines.
+        """
+        honest = self.honest_windows(beside=beside)
+        if honest and window_seconds < honest.seconds:
+            raise UsageError(
+                f"The calibration's honest windows had {honest.seconds:g} s, and shorter ones scatter by "
+                f"more than its alarm allows: give --window {honest.seconds:g} or more, or calibrate with "
+                f"--honest-windows 20 --window {window_seconds:g}."
+            )
+
     def alarm(self, window_seconds: float, depth: int, *, beside: bool = False) -> Alarm:
         """The alarm for an account with windows of this length and so many jobs outstanding a slot.
 
         `beside`: the account has a companion. It loses at a window's edges what the machine loses. Honest
-        windows that were measured the other way say nothing here.
+        windows that were measured the other way say nothing here. Raises UsageError (`check_window`).
         """
+        self.check_window(window_seconds, beside=beside)
         unit = self.worth.median
-        honest = self.honest if self.honest and self.honest.is_beside == beside else None
+        honest = self.honest_windows(beside=beside)
         lost = 0 if beside else depth
         if honest is None:
             found = Alarm(expected_fraction(lost, unit, window_seconds))
         else:
             found = alarm_from(honest.fractions, lost * unit / window_seconds, lost * unit / honest.seconds)
         return replace(found, excess=math.inf) if beside else found
+
+    def shows_honest(self, window_seconds: float, depth: int, *, beside: bool = False) -> float:
+        """What an honest machine is thought to show in such windows: the mean, of which the alarm expects
+        the lower limit."""
+        honest = self.honest_windows(beside=beside)
+        alarm = self.alarm(window_seconds, depth, beside=beside)
+        if honest is None:
+            return alarm.expected
+        lost = 0 if beside else depth * self.worth.median
+        return fmean(honest.fractions) + lost / honest.seconds - lost / window_seconds
 
     @property
     def was_disturbed(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def row(window: Window) -> dict[str, object]:
 
 
 def read(directory: Path) -> list[Window]:
-    """The windows of an account. Raises MalformedError."""
+    """The windows of an account, in their order. Raises MalformedError.
+
+    A window that is there twice would earn twice, and the alarm takes them as they come.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -67,9 +71,18 @@ def read(directory: Path) -> list[Window]:
         raise MalformedError(f"{path} is not the table of an account.") from error
     if not all(map(_can_be, windows)):
         raise MalformedError(f"{path} has a window that cannot be: a size or a time is out of range.")
+    if any(a.index >= b.index or _end(a) > b.start_unix for a, b in pairwise(windows)):
+        raise MalformedError(
+            f"{path} has a window twice, or windows that overlap or are out of order, which no account has."
+        )
     if len({window.companion is None for window in windows}) > 1:
         raise MalformedError(f"{path} has windows with a companion and others without, which no account has.")
     return windows
+
+
+def _end(window: Window) -> int:
+    """Nanoseconds since 1970, as `Accounting` reckons it."""
+    return window.start_unix + int(window.seconds * 1e9)
 
 
 def _can_be(window: Window) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -47,6 +47,8 @@ class Costs:
     decode: tuple[tuple[int, float], ...]
     """(batch, seconds a token), batches ascending."""
     operations: float
+    usual: float = 1.0
+    """How many times what the log shows inference usually takes (`usual`): for the alarm only."""
 
     def __post_init__(self) -> None:
         if not self.decode or any(a[0] >= b[0] for a, b in pairwise(self.decode)):
@@ -82,7 +84,7 @@ class Costs:
         """As if all had run in one batch, the largest measured or `records` together: for a log that cannot
         be read whole."""
         largest = max(self.decode[-1][0], records)
-        return Costs(self.prefill, ((largest, self.decode_seconds(largest)),), self.operations)
+        return replace(self, decode=((largest, self.decode_seconds(largest)),))
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Credit:
     seconds: float
     """The least that it can have cost."""
     shown: float
-    """What it costs a server that takes every open record along in each step."""
+    """What it usually costs a server that takes every open record along in each step."""
     operations: float
 
 
@@ -185,7 +187,7 @@ def credit(served: Iterable[Served], costs: Costs, slots: int) -> list[Credit]:
             prompt,
             output,
             seconds=prompt * costs.prefill + float(least),
-            shown=prompt * costs.prefill + float(shown),
+            shown=costs.usual * (prompt * costs.prefill + float(shown)),
             operations=(prompt + output) * costs.operations,
         )
         for record, (prompt, output), least, shown in zip(

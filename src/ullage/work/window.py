@@ -66,8 +66,8 @@ class Inference:
     smallest: float = 0.0
     """The least that it can have cost: what is claimed."""
     shown: float = 0.0
-    """What it costs a server that takes every open record along in each step: what the alarm takes, since no
-    server has the schedule of the least."""
+    """What it usually costs a server that takes every open record along in each step: what the alarm takes,
+    since no server has the schedule of the least."""
     inside: float = 0.0
     """Of `smallest`, that of records which were open in this window only: it was surely spent here."""
     operations: float = 0.0
