@@ -31,7 +31,7 @@ from ullage.work.window import COMPANION_CEILING, COMPANION_FLOOR, Outcome, Wind
 
 AGENT = "ullage.redteam.work.agent"
 NAME = "compute.accounted_beside_companion"
-LITTLE = Worth(0.001, 0.0012, SMALL.operations)
+LITTLE = Worth(0.0002, 0.00024, SMALL.operations)
 """Less than such a unit ever takes here, so that no window accounts for more than there is."""
 
 
