@@ -104,7 +104,8 @@ def test_it_prices_what_the_alarm_takes_and_nothing_that_is_claimed() -> None:
     served = [Served(n, n * 10**9, (n + 5) * 10**9, (n, 1, 2), (3, 4, 5), True) for n in range(5)]
     plain, dearer = (credit(served, costs, 4) for costs in (TIMES.costs(), replace(TIMES.costs(), usual=1.5)))
     for one, other in zip(plain, dearer, strict=True):
-        assert other == replace(one, shown=pytest.approx(1.5 * one.shown))
+        assert other == replace(one, shown=other.shown)
+        assert other.shown == pytest.approx(1.5 * one.shown)
         assert one.seconds <= one.shown
     assert replace(TIMES.costs(), usual=1.5).of_the_largest_batch().usual == 1.5
 
