@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ullage.audit.bounds.alarm import (
-    clean_streams_needed,
     conformal_threshold,
     expected_leak_before_alarm,
     first_crossing,
@@ -194,12 +193,6 @@ def test_conformal_false_alarms_by_simulation() -> None:
     sample: NDArray[np.float64] = np.floor(generator.standard_cauchy((20_000, 40)) * 4).astype(np.float64)
     alarms = [row[-1] > conformal_threshold(row[:-1], 0.1) for row in sample]
     assert 0.08 < np.mean(alarms) <= 0.1 + 3 * math.sqrt(0.09 / 20_000)
-
-
-def test_counts_of_clean_streams() -> None:
-    assert clean_streams_needed(1e-4, 0.95) == 29_956
-    assert clean_streams_needed(6e-4, 0.95) <= 5000
-    assert clean_streams_needed(0.00052, 0.99) == 8854
 
 
 def test_expected_leak_by_simulation() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ullage.errors import MalformedError, UsageError
-from ullage.log.tree.tile_tree import TileTree, TreeEdge, edge_from_leaves
+from ullage.log.tree.tile_tree import TileTree, TreeEdge
 from ullage.log.tree.tiles import (
     MAX_BUNDLE_ENTRY_BYTES,
     MAX_TREE_SIZE,
@@ -217,7 +217,8 @@ def test_an_edge_is_loaded_from_partial_tiles(size: int, more: int) -> None:
 
 
 def test_three_levels_at_once() -> None:
-    edge = edge_from_leaves(LEAVES)
+    edge = TreeEdge()
+    edge.append(b"".join(LEAVES))
     assert edge.root() == tree_root(LEAVES)
     assert {tile.level for tile, _ in edge.partial_tiles()} == {0, 1, 2}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -32,12 +30,6 @@ from ullage.tap.residual import channels as residual
 from ullage.tap.residual.total import Doors, Traffic, terms, total_claim
 
 PACE = Pace(0.25, pad_to=64)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_order_is_the_logarithm_of_permutations(count: int) -> None:
-    permutations = len(list(itertools.permutations(range(count))))
-    assert residual.order_bits(count) == pytest.approx(math.log2(permutations) / count)
 
 
 def test_lengths() -> None:

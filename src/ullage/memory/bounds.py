@@ -106,13 +106,6 @@ def iterations_for(rebuild_rate: float, read_rate: float, slack: float, share: f
     return max(1, math.ceil(rebuild_rate * slack / (read_rate * share)))
 
 
-def spot_check_survival(missing: float, checks: int) -> float:
-    """Chance that a share `missing` survives `checks` independent single-block checks."""
-    if not 0 <= missing <= 1 or checks < 0:
-        raise ValueError("a share lies in [0, 1]")
-    return float((1 - missing) ** checks)
-
-
 def missing_steps(deadline: float, steps: int, alternative: float) -> float:
     """Share of a chain's steps that can have taken a block from another source than memory.
 
@@ -174,10 +167,3 @@ def _drawn_beside(share: float, steps: int, width: int, error: float) -> float:
         grown = none + (drawn - none) * math.exp(-tilt)
         found = min(found, (steps * math.log(grown) - math.log(error)) / tilt)
     return found
-
-
-def bits_left_by_tolerance(elements: int, accepted_values: int) -> float:
-    """Bits that a tolerant comparison leaves free: log2(values accepted) an element."""
-    if elements < 0 or accepted_values < 1:
-        raise ValueError("at least one value is accepted")
-    return elements * math.log2(accepted_values)

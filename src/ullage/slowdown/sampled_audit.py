@@ -27,11 +27,6 @@ def log_choose(total: int, chosen: int) -> float:
     return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
 
 
-def chance_to_miss(messages: int, deviating: int, drawn: int) -> float:
-    """P(no deviating message is drawn) = C(N-K, n) / C(N, n)."""
-    return math.exp(log_choose(messages - deviating, drawn) - log_choose(messages, drawn))
-
-
 def _binomial_below(trials: int, probability: float, limit: int) -> Array:
     """P(X = j) for j < limit, X binomial; 0 for j > trials."""
     if probability in (0.0, 1.0):

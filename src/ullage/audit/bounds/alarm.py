@@ -159,13 +159,6 @@ def conformal_threshold(calibration: Array, alpha: float) -> float:
     return float(np.sort(np.asarray(calibration, dtype=np.float64))[rank - 1])
 
 
-def clean_streams_needed(rate: float, confidence: float) -> int:
-    """How many streams without an alarm show a false-alarm rate <= `rate`: ln(1-c) / ln(1-rate)."""
-    if not (0 < rate < 1 and 0 < confidence < 1):
-        raise UsageError("A rate and a confidence lie between 0 and 1.")
-    return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
-
-
 def expected_leak_before_alarm(
     bits_per_message: float, audited_share: float, detection_probability: float, bits_while_lagging: float
 ) -> float:

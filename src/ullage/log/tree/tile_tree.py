@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from ullage.errors import MalformedError
 from ullage.log.tree.tiles import (
@@ -193,13 +193,6 @@ class TileTree:
         if len(self._cache) > self._cached:
             self._cache.popitem(last=False)
         return nodes
-
-
-def edge_from_leaves(leaves: Sequence[bytes]) -> TreeEdge:
-    """The edge of the tree over leaf hashes."""
-    edge = TreeEdge()
-    edge.append(b"".join(leaves))
-    return edge
 
 
 def _edge_subtrees(hashes: bytes) -> list[bytes]:

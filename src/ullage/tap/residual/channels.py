@@ -53,11 +53,6 @@ class Observed:
             raise ValueError("at least one message, as many opportunities, and no negative counts")
 
 
-def order_bits(in_flight: int) -> float:
-    """Bits a message when `in_flight` answers may leave in any order: log2(N!) / N."""
-    return math.lgamma(in_flight + 1) / math.log(2) / in_flight if in_flight > 1 else 0.0
-
-
 def timing_bits(span: float, releases: float = 1.0, resolution: float = RESOLUTION) -> float:
     """Bits of so many moments, one after the other, in `span` seconds told apart by `resolution`:
     log2 of binomial(span / resolution + releases, releases), which for one is log2(1 + span / resolution).
