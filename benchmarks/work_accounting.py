@@ -17,8 +17,9 @@ alarm by what it took then (`usual`). `--honest-from FILE` takes the alarm's hon
 line of a file of `work_tenants.py`, where they were measured on the same cores.
 
 `--companion-cores 3` puts a companion on some of the others: the alarm then judges what the machine did over
-what the companion did, whatever the hypervisor took from both. Honest windows are measured with the agent and
-server of the account, before the load, beside the companion if there is one.
+what the companion did, whatever the hypervisor took from both. It works while units and inference are timed,
+and while latency is measured without filler, as it does beside the account. Honest windows are measured with
+the agent and server of the account, before the load, beside the companion if there is one.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ from pathlib import Path
 
 from ullage.errors import UndecidedError, UsageError
 from ullage.work.calibration import Calibration, HonestWindows, measure
+from ullage.work.companion import kept_busy
 from ullage.work.datasheet import cpu_nameplate, read_cpuinfo
-from ullage.work.inference import credit
+from ullage.work.inference import credit, steps_within
 from ullage.work.run import Accounting, Plan, with_inference
 from ullage.work.shape import Shape
 from ullage.work.stream import parse_address
 from ullage.work.twin import check_quiet
-from ullage.work.usual import usual_factor
+from ullage.work.usual import usual_factors
 from ullage.work.verifier import DEPTH, Terms
 from ullage.work.window import Outcome, Window, add_up
 from work_ground.load import Load, inference_times
@@ -110,15 +112,16 @@ def account(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     if arguments.machine_cores:  # the verifier and the load get what is left
         os.sched_setaffinity(0, os.sched_getaffinity(0) - cores or cores)
     companion = companion_on(stack, arguments.companion_cores, arguments.shape)
-    with on_cores(cores):
+    with kept_busy(companion), on_cores(cores):
         sheet = cpu_nameplate(slots, read_cpuinfo())
         calibration = measure("this machine", Shape.parse(arguments.shape), slots, arguments.calibrate, sheet)
     server, pid = stack.enter_context(process(cores, "serve", "--listen", "127.0.0.1:0"))
     load = Load(server, arguments.rate or 1.0)
     short = max(6.0, min(180.0, arguments.seconds / 10))
-    times, saturated = inference_times(load, pid, max(2.0, min(10.0, short / 4)))
-    load.rate = arguments.rate or saturated / 4
-    alone = load.latency_alone(short)
+    with kept_busy(companion):
+        times, saturated = inference_times(load, pid, max(2.0, min(10.0, short / 4)))
+        load.rate = arguments.rate or saturated / 4
+        alone = load.latency_alone(short)
     calibration = calibration.model_copy(update={"inference": times})
     command = ("work", "agent", "--listen", "127.0.0.1:0", "--slots", str(slots))
     with process(cores, *command) as (agent, _):
@@ -141,7 +144,8 @@ def account(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
             load.clear()
         accounting = Accounting(plan)
         windows = under_load(accounting, load, cores, arguments.tenant)
-    after = Load(server, load.rate).latency_alone(short)
+    with kept_busy(companion):
+        after = Load(server, load.rate).latency_alone(short)
     report(arguments, calibration, windows, load, (alone, after), accounting)
 
 
@@ -155,13 +159,13 @@ def kept_honest(path: Path, plan: Plan) -> HonestWindows:
     return check_quiet(honest)
 
 
-def usual_of(calibration: Calibration, windows: list[Window], load: Load) -> float:
+def usual_of(calibration: Calibration, windows: list[Window], load: Load) -> tuple[float, float]:
     """What inference took in these windows, over what the log shows of it."""
     assert calibration.inference is not None
     beside = any(window.companion is not None for window in windows)
     expected = calibration.shows_honest(windows[0].seconds, DEPTH, beside=beside)
     earned = credit(load.served, calibration.inference.costs(), calibration.slots)
-    return usual_factor(with_inference(windows, earned), expected).factor
+    return usual_factors(with_inference(windows, earned), earned, expected).factors
 
 
 def under_load(accounting: Accounting, load: Load, cores: frozenset[int], share: float = 0.0) -> list[Window]:
@@ -193,7 +197,8 @@ def report(  # noqa: PLR0917 - all that is known at the end
 ) -> None:
     assert calibration.inference is not None
     worth, beside = calibration.worth, bool(arguments.companion_cores)
-    windows = with_inference(windows, credit(load.served, calibration.inference.costs(), calibration.slots))
+    earned = credit(load.served, calibration.inference.costs(), calibration.slots)
+    windows = with_inference(windows, earned)
     told = [window for window in windows if window.is_told]
     alarm = calibration.alarm(arguments.window, DEPTH, beside=beside)
     alarm.add_all(windows)
@@ -216,6 +221,12 @@ def report(  # noqa: PLR0917 - all that is known at the end
         "per_window_median": [round(window.accounted(median=True), 4) for window in windows],
         "judged": [None if window.judged is None else round(window.judged, 4) for window in windows],
         "inference_share": [round(window.inference.shown / window.capacity, 3) for window in windows],
+        "inference_in_steps_alone_and_full": [
+            [round(part / one.capacity, 4) for part in steps_within(earned, one.start_unix, one.end_unix)]
+            for one in windows
+        ],
+        "companion": [window.companion for window in windows],
+        "decode_ms": [[rows, round(seconds * 1e3, 4)] for rows, seconds in calibration.inference.decode],
         "honest_windows": calibration.honest.fractions if calibration.honest else None,
         "inference_seconds": sum(window.inference.smallest for window in windows),
         "failed_windows": sum(window.outcome is Outcome.FAIL for window in windows),

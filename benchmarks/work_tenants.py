@@ -30,6 +30,7 @@ from ullage.errors import UndecidedError
 from ullage.redteam.work.agent import running_agent
 from ullage.redteam.work.registry import HONEST
 from ullage.work.calibration import Calibration, HonestWindows, measure
+from ullage.work.companion import kept_busy
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
 from ullage.work.twin import check_quiet
@@ -130,13 +131,13 @@ def main() -> None:
 def calibrated(arguments: argparse.Namespace, cores: frozenset[int], companion: Terms | None) -> Calibration:
     """A new calibration of these cores, with honest windows if they are asked for."""
     shape = Shape.parse(arguments.shape)
-    with on_cores(cores):
-        for _ in range(_CALIBRATIONS):
+    for _ in range(_CALIBRATIONS):
+        with kept_busy(companion), on_cores(cores):
             calibration = measure("this machine", shape, arguments.slots, arguments.calibrate, None)
-            if companion or not calibration.was_disturbed:
-                break
-        else:
-            raise UndecidedError("The hypervisor took time from every calibration: run on a quiet machine.")
+        if companion or not calibration.was_disturbed:
+            break
+    else:
+        raise UndecidedError("The hypervisor took time from every calibration: run on a quiet machine.")
     if not arguments.honest_windows:
         return calibration
     # Not the calibration's own command: with the verifier where it is in every other run.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from ullage.errors import FaultError
 from ullage.log.keys import Role, create_keys, load_verifier_keys
 from ullage.work.alarm import Alarm
 from ullage.work.calibration import PAYLOAD_TYPE, Calibration, HonestWindows
+from ullage.work.companion import kept_busy
 from ullage.work.run import Accounting, Plan
 from ullage.work.shape import Shape
 from ullage.work.twin import measure_honest
@@ -246,6 +250,36 @@ def test_late_units_of_a_companion_hide_nobody() -> None:
         (window,) = Accounting(replace(plan(machine, other, 1), companion=late)).windows()
     assert window.companion == 0.0
     assert any("came too late" in finding for finding in window.findings)
+
+
+def test_it_works_while_the_machine_is_timed() -> None:
+    with agent(AGENT, "honest") as other, agent(AGENT, "honest") as machine:
+        with kept_busy(Terms(*other, 1, SMALL)) as session:
+            assert session is not None
+            latest = []
+            for _ in range(3):
+                time.sleep(0.7)
+                latest.append(max(session.units))
+            assert min(session.units) > latest[0]  # what is settled is forgotten
+        assert all(later > sooner for sooner, later in pairwise(latest))
+        # Its slot is free again.
+        (window,) = Accounting(plan(machine, other, 1)).windows()
+        assert window.companion
+    with kept_busy(None) as nobody:
+        assert nobody is None
+
+
+def test_a_companion_that_is_not_there_or_is_lost_while_the_machine_is_timed_is_named() -> None:
+    nowhere = Terms("127.0.0.1", 9, 1, SMALL, connect_seconds=0.5)
+    with pytest.raises(FaultError, match="on all of 1 slots"), kept_busy(nowhere):
+        pytest.fail("it is not there")
+    with contextlib.ExitStack() as stack:
+        busy = kept_busy(Terms(*stack.enter_context(agent(AGENT, "honest")), 1, SMALL))
+        busy.__enter__()
+        stack.close()
+        time.sleep(0.5)
+        with pytest.raises(FaultError, match="all the while: slot 0 was lost"):
+            busy.__exit__(None, None, None)
 
 
 @pytest.mark.slow

@@ -90,6 +90,7 @@ def calibrate(
     from ullage.log.files import write_new
     from ullage.log.keys import load_verifier_keys
     from ullage.work import calibration as room
+    from ullage.work.companion import kept_busy
     from ullage.work.datasheet import cpu_nameplate, gpu_nameplate, read_cpuinfo
     from ullage.work.shape import Shape
     from ullage.work.stream import parse_address
@@ -108,13 +109,15 @@ def calibrate(
     signer = load_verifier_keys(keys).verdict
     name = _check_device(device, slots)
     sheet = gpu_nameplate(slots, name) if name else cpu_nameplate(cores or slots, read_cpuinfo())
-    found = room.measure(machine, Shape.parse(shape), slots, seconds, sheet, device=device)
+    unit = Shape.parse(shape)
+    terms = Terms(*beside, companion_slots or slots, unit) if beside else None
+    with kept_busy(terms):
+        found = room.measure(machine, unit, slots, seconds, sheet, device=device)
     if inference:
         found = found.model_copy(update={"inference": room.read_inference(_read(inference))})
     if honest_windows:
         from ullage.work.twin import check_quiet, measure_honest
 
-        terms = Terms(*beside, companion_slots or slots, found.unit_shape) if beside else None
         honest = check_quiet(measure_honest(found, honest_windows, window, device, terms))
         found = found.model_copy(update={"honest": honest})
     write_new(out, seal_payload(found.to_bytes(), room.PAYLOAD_TYPE, signer), 0o644)

@@ -66,7 +66,7 @@ def credit(
         )
     earned = _earned(_Sources(log, log_key, bundle, bundle_key, record_keys), found)
     total = sum(one.seconds for one in earned)
-    lost = outside(earned, [(one.start_unix, one.start_unix + int(one.seconds * 1e9)) for one in windows])
+    lost = outside(earned, [(one.start_unix, one.end_unix) for one in windows])
     sys.stderr.write(
         f"inference: {len(earned)} records, {total:.4g} slot-seconds, {lost:.4g} of them outside the "
         "account's windows (the tap's clock places them)\n"
@@ -81,15 +81,17 @@ def credit(
             "records": len(earned),
             "seconds": total,
             "seconds_outside_windows": lost,
-            "usual": _usual(credited, found),
+            "usual": _usual(credited, earned, found),
         },
     )
 
 
-def _usual(windows: Sequence[Window], calibration: Calibration) -> float | None:
-    """The factor that would make these windows show what an honest machine does, had they been of the twin;
-    None where they say nothing about it. With it the alarm's price of inference is the twin's own."""
-    from ullage.work.usual import usual_factor
+def _usual(
+    windows: Sequence[Window], earned: Sequence[Credit], calibration: Calibration
+) -> tuple[float, float] | None:
+    """The factors that would make these windows show what an honest machine does, had they been of the twin;
+    None where they say nothing about it. With them the alarm's price of inference is the twin's own."""
+    from ullage.work.usual import usual_factors
     from ullage.work.verifier import DEPTH
 
     if not windows or calibration.inference is None:
@@ -98,7 +100,7 @@ def _usual(windows: Sequence[Window], calibration: Calibration) -> float | None:
     seconds = min(window.seconds for window in windows)
     expected = calibration.shows_honest(seconds, DEPTH, beside=beside)
     try:
-        return usual_factor(windows, expected, calibration.inference.usual).factor
+        return usual_factors(windows, earned, expected).factors
     except UndecidedError:
         return None
 

@@ -40,6 +40,7 @@ LARGEST_FRACTION = 2.0
 """An honest window that shows so much was not held against what it was measured with."""
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Factor = Annotated[float, Field(ge=1, le=LARGEST_USUAL)]
 
 
 class _Part(BaseModel):
@@ -85,8 +86,9 @@ class InferenceTime(_Part):
     prefill: Seconds
     decode: tuple[tuple[Annotated[int, Field(ge=1)], Seconds], ...]
     operations: Annotated[float, Field(ge=0)]
-    usual: Annotated[float, Field(ge=1, le=LARGEST_USUAL)] = 1.0
-    """How many times what the log shows inference took on the twin under load; for the alarm only."""
+    usual: tuple[Factor, Factor] = (1.0, 1.0)
+    """How many times what the log shows inference took on the twin under load, in steps of one row and in
+    full ones; for the alarm only."""
 
     def costs(self) -> Costs:
         return Costs(self.prefill, self.decode, self.operations, self.usual)

@@ -61,7 +61,7 @@ def make_claims(
     span = None
     if used:
         last = used[-1]
-        span = ClaimWindow(start=str(used[0].start_unix), end=str(last.start_unix + int(last.seconds * 1e9)))
+        span = ClaimWindow(start=str(used[0].start_unix), end=str(last.end_unix))
 
     def claim(  # noqa: PLR0917 - a table follows
         name: str, value: float | None, unit: str, bound: Bound, evidence: Evidence, who: tuple[Trust, ...]

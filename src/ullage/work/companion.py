@@ -8,12 +8,17 @@ of the two feels stays: a neighbour of one core, and whoever slows the companion
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from ullage.errors import FaultError
 from ullage.work.verifier import Clock, Session, Terms
 from ullage.work.window import Worth
+
+_FORGET_SECONDS = 1.0
 
 
 class Companion:
@@ -26,11 +31,7 @@ class Companion:
     def start(self) -> None:
         """Connect its slots. Raises FaultError unless all of them answer."""
         if not self._session.start():
-            terms = self._session.terms
-            raise FaultError(
-                f"The companion at {terms.host}:{terms.port} does not answer on all of {terms.slots} slots; "
-                "start it with `ullage work agent --full-priority --slots N`, and give the same N here."
-            )
+            raise FaultError(_unanswered(self._session.terms))
 
     def stop(self) -> None:
         """Close its connections."""
@@ -53,3 +54,39 @@ class Companion:
         if findings:
             return 0.0, findings
         return len(answered) * self._worth.median / (slots * (end - start) / 1e9), []
+
+
+@contextlib.contextmanager
+def kept_busy(terms: Terms | None, clock: Clock = time.monotonic_ns) -> Iterator[Session | None]:
+    """The companion at work meanwhile, as it is beside every account; nothing without one.
+
+    What is timed here takes what it takes beside it. Yields its session. Raises FaultError if not all of its
+    slots answer, and, at the end, if one was lost.
+    """
+    if terms is None:
+        yield None
+        return
+    session, over = Session(terms, clock), threading.Event()
+
+    def forget() -> None:
+        while not over.wait(_FORGET_SECONDS):
+            session.forget_settled(clock())
+
+    keeper = threading.Thread(target=forget, daemon=True)
+    try:
+        if not session.start():
+            raise FaultError(_unanswered(terms))
+        keeper.start()
+        yield session
+        if findings := session.take_findings():
+            raise FaultError(f"The companion did not work all the while: {findings[0]}. Calibrate again.")
+    finally:
+        over.set()
+        session.stop()
+
+
+def _unanswered(terms: Terms) -> str:
+    return (
+        f"The companion at {terms.host}:{terms.port} does not answer on all of {terms.slots} slots; "
+        "start it with `ullage work agent --full-priority --slots N`, and give the same N here."
+    )

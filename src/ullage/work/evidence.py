@@ -71,18 +71,13 @@ def read(directory: Path) -> list[Window]:
         raise MalformedError(f"{path} is not the table of an account.") from error
     if not all(map(_can_be, windows)):
         raise MalformedError(f"{path} has a window that cannot be: a size or a time is out of range.")
-    if any(a.index >= b.index or _end(a) > b.start_unix for a, b in pairwise(windows)):
+    if any(a.index >= b.index or a.end_unix > b.start_unix for a, b in pairwise(windows)):
         raise MalformedError(
             f"{path} has a window twice, or windows that overlap or are out of order, which no account has."
         )
     if len({window.companion is None for window in windows}) > 1:
         raise MalformedError(f"{path} has windows with a companion and others without, which no account has.")
     return windows
-
-
-def _end(window: Window) -> int:
-    """Nanoseconds since 1970, as `Accounting` reckons it."""
-    return window.start_unix + int(window.seconds * 1e9)
 
 
 def _can_be(window: Window) -> bool:

@@ -47,8 +47,9 @@ class Costs:
     decode: tuple[tuple[int, float], ...]
     """(batch, seconds a token), batches ascending."""
     operations: float
-    usual: float = 1.0
-    """How many times what the log shows inference usually takes (`usual`): for the alarm only."""
+    usual: tuple[float, float] = (1.0, 1.0)
+    """How many times what the log shows inference usually takes (`usual`), in steps of one row and in full
+    ones; between the two as the rows are. For the alarm only."""
 
     def __post_init__(self) -> None:
         if not self.decode or any(a[0] >= b[0] for a, b in pairwise(self.decode)):
@@ -98,9 +99,18 @@ class Credit:
     new_output: int
     seconds: float
     """The least that it can have cost."""
-    shown: float
-    """What it usually costs a server that takes every open record along in each step."""
+    alone: float
+    """What it costs a server that takes every open record along in each step, at the smallest times; so much
+    of it as counts as time of steps with one row …"""
+    full: float
+    """… and as that of full steps."""
+    usual: tuple[float, float]
     operations: float
+
+    @property
+    def shown(self) -> float:
+        """What it usually costs such a server."""
+        return self.usual[0] * self.alone + self.usual[1] * self.full
 
 
 class LoggedOpen(Protocol):
@@ -179,6 +189,10 @@ def credit(served: Iterable[Served], costs: Costs, slots: int) -> list[Credit]:
     records = sorted(served, key=lambda record: record.counter)
     new = _new_tokens(records)
     decoding = _decoding(records, [output for _, output in new], costs, slots)
+    # A prompt is read beside the steps that its record was open in.
+    part = np.divide(decoding.full, decoding.shown, out=np.zeros(len(records)), where=decoding.shown > 0)
+    prompts = np.array([prompt for prompt, _ in new], np.float64) * costs.prefill
+    shown, least = prompts + decoding.shown, prompts + decoding.least
     return [
         Credit(
             record.counter,
@@ -186,13 +200,13 @@ def credit(served: Iterable[Served], costs: Costs, slots: int) -> list[Credit]:
             record.end,
             prompt,
             output,
-            seconds=prompt * costs.prefill + float(least),
-            shown=costs.usual * (prompt * costs.prefill + float(shown)),
+            seconds=float(least[place]),
+            alone=float(shown[place] * (1 - part[place])),
+            full=float(shown[place] * part[place]),
+            usual=costs.usual,
             operations=(prompt + output) * costs.operations,
         )
-        for record, (prompt, output), least, shown in zip(
-            records, new, decoding.least, decoding.shown, strict=True
-        )
+        for place, (record, (prompt, output)) in enumerate(zip(records, new, strict=True))
     ]
 
 
@@ -214,7 +228,7 @@ def _new_tokens(records: Sequence[Served]) -> list[tuple[int, int]]:
 def _decoding(records: Sequence[Served], tokens: Sequence[int], costs: Costs, slots: int) -> Decoding:
     """Core-seconds of each record's decoding. All records count as open, whatever they earn."""
     if not records:
-        return Decoding(np.zeros(0), np.zeros(0))
+        return Decoding(np.zeros(0), np.zeros(0), np.zeros(0))
     begin = min(record.start for record in records)
     # Times of a log fit into 64 bits; what does not is no time.
     start, end = (
@@ -229,13 +243,28 @@ def within(earned: Iterable[Credit], start: int, end: int) -> Inference:
     """What of the credits falls into [start, end), nanoseconds since 1970. Each is spread over its life."""
     smallest = shown = inside = operations = 0.0
     for item in earned:
-        length = max(1, item.end - item.start)
-        share = max(0, min(end, item.start + length) - max(start, item.start)) / length
+        share = _share_within(item, start, end)
         smallest += item.seconds * share
         shown += item.shown * share
         inside += item.seconds if share == 1.0 else 0.0
         operations += item.operations * share
     return Inference(smallest, shown, inside, operations)
+
+
+def steps_within(earned: Iterable[Credit], start: int, end: int) -> tuple[float, float]:
+    """What the log shows in [start, end) at the smallest times, `alone` and `full`."""
+    alone = full = 0.0
+    for item in earned:
+        share = _share_within(item, start, end)
+        alone += item.alone * share
+        full += item.full * share
+    return alone, full
+
+
+def _share_within(item: Credit, start: int, end: int) -> float:
+    """Of the time that a record was open, the part in [start, end)."""
+    length = max(1, item.end - item.start)
+    return max(0, min(end, item.start + length) - max(start, item.start)) / length
 
 
 def outside(earned: Sequence[Credit], spans: Sequence[tuple[int, int]]) -> float:

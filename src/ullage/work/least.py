@@ -101,6 +101,9 @@ class Decoding:
     """(N,) that decoding took at the least; the sum is the bound."""
     shown: Floats
     """(N,) that it takes a server which has every open record in each step. An estimate: no bound."""
+    full: Floats
+    """(N,) of `shown`, what counts as time of full steps: of a step of b rows, of at most R, the part
+    (b - 1) / (R - 1)."""
 
 
 def decoding_seconds(  # noqa: PLR0917 - arrays that belong together, and the machine
@@ -117,14 +120,15 @@ def decoding_seconds(  # noqa: PLR0917 - arrays that belong together, and the ma
     needs tokens is in every step, and is never more than that: if the calibration is too slow, tokens seem
     not to fit into their time, and prices would know no end.
     """
-    least, shown = np.zeros(len(start)), np.zeros(len(start))
+    least, shown, full = (np.zeros(len(start)) for _ in range(3))
     order = np.argsort(start, kind="stable")
     lives = _lives(start[order], end[order])
     for piece in _pieces(*lives):
         of = order[piece]
         lived = lives[0][piece], lives[1][piece]
-        least[of], shown[of] = _of_piece(*lived, tokens[of], steps, slots, rows)
-    return Decoding(least, shown)
+        found = _of_piece(*lived, tokens[of], steps, slots, rows)
+        least[of], shown[of], full[of] = found.least, found.shown, found.full
+    return Decoding(least, shown, full)
 
 
 def _busy(start: Ints, end: Ints) -> Ints:
@@ -147,7 +151,7 @@ def _pieces(start: Ints, end: Ints) -> Iterator[slice]:
 
 def _of_piece(  # noqa: PLR0917 - as above
     start: Ints, end: Ints, tokens: Ints, steps: Floats, slots: int, rows: int
-) -> tuple[Floats, Floats]:
+) -> Decoding:
     stretches, busy = cut(start, end), _busy(start, end)
     shares = np.append(steps / np.arange(1, len(steps) + 1), 0.0)  # the last one is for nobody
     ranges = np.stack([stretches.first, stretches.last], axis=1).ravel()
@@ -155,23 +159,29 @@ def _of_piece(  # noqa: PLR0917 - as above
     # Evenly: all that are open and have tokens in every step.
     needed = _levels(stretches.first[tokens > 0], stretches.last[tokens > 0], len(stretches.levels))
 
+    def over_life(values: Floats) -> Floats:
+        """(N,) the mean of the values (K,), over each record's life."""
+        area = np.concatenate([[0.0], np.cumsum(values * stretches.seconds)])
+        found: Floats = (area[stretches.last] - area[stretches.first]) * 1e9 / (end - start)
+        return found
+
     def mean(prices: Floats) -> Floats:
-        """(N,) of the prices (K,), over each record's life."""
-        area = np.concatenate([[0.0], np.cumsum(prices * stretches.seconds)])
-        found = (area[stretches.last] - area[stretches.first]) * 1e9 / (end - start)
-        kept: Floats = np.clip(found, lowest, steps[0])  # sums of very long times are not exact
+        """(N,) of the prices (K,); sums of very long times are not exact."""
+        kept: Floats = np.clip(over_life(prices), lowest, steps[0])
         return kept
 
     even = mean(shares[needed - 1])
     # Where more wait than fit into a step, a token costs what it does in a full one.
-    shown = tokens * mean(shares[np.minimum(needed, rows) - 1])
+    taken = np.minimum(needed, rows)
+    shown = tokens * mean(shares[taken - 1])
+    full = np.clip(tokens * over_life(shares[taken - 1] * (taken - 1) / max(1, rows - 1)), 0.0, shown)
     least: Floats = np.multiply(tokens, lowest, dtype=np.float64)
     if stretches.pairs.sum() > _LARGEST or np.all(least >= (1 - 1e-12) * tokens * even):
-        return least, shown
+        return Decoding(least, shown, full)
     proven = _search(_Game(stretches.members(), stretches.seconds, tokens, steps, slots), busy, least, even)
     spread = _spread(proven, tokens * even, busy)
     better = np.bincount(busy, spread) > np.bincount(busy, least)
-    return np.where(better[busy], spread, least), shown
+    return Decoding(np.where(better[busy], spread, least), shown, full)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ullage.errors import UsageError
@@ -172,13 +172,10 @@ class Accounting:
         return len(draws), bad, missing
 
 
-def with_inference(windows: Iterable[Window], earned: list[Credit]) -> list[Window]:
+def with_inference(windows: Iterable[Window], earned: Sequence[Credit]) -> list[Window]:
     """The windows with what the log's verified inference earns in each."""
     return [
-        replace(
-            window, inference=within(earned, window.start_unix, window.start_unix + int(window.seconds * 1e9))
-        )
-        for window in windows
+        replace(window, inference=within(earned, window.start_unix, window.end_unix)) for window in windows
     ]
 
 

@@ -99,6 +99,11 @@ class Window:
     findings: tuple[str, ...] = field(default=())
 
     @property
+    def end_unix(self) -> int:
+        """Nanoseconds since 1970: the first that is no longer in it."""
+        return self.start_unix + int(self.seconds * 1e9)
+
+    @property
     def capacity(self) -> float:
         """Slot-seconds that the machine had."""
         return self.seconds * self.slots
