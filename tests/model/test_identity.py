@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from ullage.errors import UsageError
+from ullage.errors import MalformedError, UsageError
 from ullage.model.identity import identify
 
 FILES = {
@@ -97,6 +98,13 @@ def test_links_to_files_count_by_content_and_links_to_folders_are_refused(
 def test_a_folder_without_a_model_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(UsageError):
+        identify(folder)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(MalformedError, match="not a plain file"):
         identify(folder)
 
 

@@ -264,3 +264,41 @@ def test_alarms_are_named() -> None:
     )
     assert len(glance.alarms) == 1
     assert "_" not in glance.alarms[0]
+
+
+def test_readers_that_come_at_once_are_counted() -> None:
+    """All of them ask before the first has got anything."""
+    app = create_app(Watch("http://127.0.0.1:9", (), 60.0))
+
+    async def ask(statuses: list[int], may_go_on: asyncio.Event) -> None:
+        async def receive() -> dict[str, Any]:
+            await may_go_on.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+                await may_go_on.wait()
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
+            "path": "/events", "raw_path": b"/events", "root_path": "", "query_string": b"", "headers": [],
+            "scheme": "http", "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 2),
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    async def play() -> tuple[list[int], list[int]]:
+        found = []
+        for _ in range(2):  # and those who left have made room
+            statuses: list[int] = []
+            may_go_on = asyncio.Event()
+            asking = [asyncio.create_task(ask(statuses, may_go_on)) for _ in range(40)]
+            while len(statuses) < len(asking):
+                await asyncio.sleep(0)
+            may_go_on.set()
+            await asyncio.gather(*asking)
+            found.append(sorted(statuses))
+        return found[0], found[1]
+
+    first, second = asyncio.run(asyncio.wait_for(play(), 20))
+    assert first == second == [200] * 32 + [503] * 8

@@ -17,6 +17,7 @@ from pathlib import Path
 import rfc8785
 
 from ullage.errors import UsageError
+from ullage.plain_files import open_plain_file
 
 _MAX_FILES = 4096
 
@@ -115,7 +116,7 @@ def _counted_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_plain_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ullage.claims import Claim, digest_of
 from ullage.errors import UllageError
@@ -107,14 +108,26 @@ class Watch:
 
     async def events(self) -> AsyncIterator[str]:
         """What is known now, then what every look finds."""
-        self.readers += 1
+        while True:
+            yield self.glance.event(self.digest)
+            async with self.turn:
+                await self.turn.wait()
+
+
+class _Events(StreamingResponse):
+    """The events of one reader, who counts from now on until the connection is over."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch.events(), headers=_HEADERS, media_type="text/event-stream")
+        self._watch = watch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not when the first event is asked for: others would come in before it.
+        self._watch.readers += 1
         try:
-            while True:
-                yield self.glance.event(self.digest)
-                async with self.turn:
-                    await self.turn.wait()
+            await super().__call__(scope, receive, send)
         finally:
-            self.readers -= 1
+            self._watch.readers -= 1
 
 
 async def _limited(client: httpx.AsyncClient, url: str, most: int) -> tuple[httpx.Response, bytes]:
@@ -142,7 +155,7 @@ def create_app(watch: Watch) -> Starlette:
     async def events(_: Request) -> Response:
         if watch.readers >= _MOST_READERS:
             return PlainTextResponse("too many readers\n", 503, _HEADERS)
-        return StreamingResponse(watch.events(), headers=_HEADERS, media_type="text/event-stream")
+        return _Events(watch)
 
     def page(
         make: Callable[[], str], kind: type[Response], media: str | None = None
