@@ -36,6 +36,8 @@ def keep_and_die(self, batch, scores):
         os.kill(os.getpid(), int(sys.argv[2]))
 
 Unfinished.keep = keep_and_die
+# A shell that runs the tests in the background has its children ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 run(sys.argv[3:])
 """
 
