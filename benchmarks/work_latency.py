@@ -6,8 +6,9 @@ same tokens, and the same machine minutes long. Prints the ratio of the medians,
 request's own ratio, with intervals that a bootstrap of whole pairs gives: of all pairs, and of those from
 which the hypervisor took no more than an account allows.
 
-`--filler agent` is the agent, with a verifier that asks for units. To find out what slows requests down,
-`spin` are idle-class processes that count, `stream` read memory, `product` multiply: none talks to anybody.
+`--filler agent` is the agent, with a verifier that asks for units. To find out what slows requests down, the
+others are idle-class processes that talk to nobody: `spin` count, `tiny-product`, `small-product` and
+`product` multiply in 0.1, 0.75 and 12 MB, `stream` read 256 MB again and again.
 """
 
 from __future__ import annotations
@@ -41,10 +42,18 @@ from work_ground.load import TOKENS
 from work_ground.machine import on_cores, parse_cores, process, processor_seconds
 
 _IDLE_CLASS = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
+_INT8 = """import torch as t
+t.set_num_threads(1)
+a, b = t.ones((2, {outer}, {inner}), dtype=t.int8)
+c = t.empty(({outer}, {outer}), dtype=t.int32)
+while True: t._int_mm(a, b.t(), out=c)
+"""
 _HOGS = {
     "spin": "while True: pass",
-    "stream": "import numpy as n\na = n.ones(1 << 25)\nwhile True: a.sum()",
+    "tiny-product": _INT8.format(outer=128, inner=256),
+    "small-product": _INT8.format(outer=256, inner=1024),
     "product": "import numpy as n\na = n.ones((1024, 1024), n.float32)\nwhile True: a @ a",
+    "stream": "import numpy as n\na = n.ones(1 << 25)\nwhile True: a.sum()",
 }
 
 
@@ -153,14 +162,16 @@ def main() -> None:
     parser.add_argument("--machine-cores", default="0-1")
     parser.add_argument("--rate", type=float, default=1.0, help="requests a second")
     parser.add_argument("--shape", default="2048,8192,2048")
+    parser.add_argument("--model", default="", help="folder of the model to serve; the built-in one without")
     parser.add_argument("--filler", choices=("agent", *_HOGS), default="agent")
     arguments = parser.parse_args()
     cores = parse_cores(arguments.machine_cores)
     os.sched_setaffinity(0, os.sched_getaffinity(0) - cores or cores)
     filler = agent(cores, arguments.shape) if arguments.filler == "agent" else hogs(arguments.filler, cores)
+    given = ("--model", arguments.model) if arguments.model else ()
     pairs: list[Pair] = []
     with (
-        process(cores, "serve", "--listen", "127.0.0.1:0") as (server, _),
+        process(cores, "serve", "--listen", "127.0.0.1:0", *given) as (server, _),
         httpx.Client(base_url=f"http://{server}", timeout=120) as client,
         filler as pids,
     ):
