@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,7 +198,13 @@ def test_processes_fill_a_region_as_threads_do(monkeypatch: pytest.MonkeyPatch) 
     assert region.read(0, size) == ButterflyNoise(SEED, 10).read(0, size)
     started: list[MakerProcess] = []
     monkeypatch.setattr(makers, "MakerProcess", _kept_in(started))
-    keeper.is_wanted = lambda: False
+    together = threading.Barrier(3, timeout=60)  # a thread that ended early would take another's turn as well
+
+    def is_wanted() -> bool:
+        together.wait()
+        return False
+
+    keeper.is_wanted = is_wanted
     with pytest.raises(FaultError, match="went away"):
         keeper.fill(0, size, SEED, 10)
     assert len(started) == 2
